@@ -1,0 +1,72 @@
+# Each target makes what it needs, starting from Python 3.11 with pip.
+SHELL := bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+section = @printf '\n\033[1m== %s\033[0m\n' $(1)
+# Debian keeps ensurepip in a package of its own; where it lacks, pip installs itself into the bare environment.
+venv = $(PYTHON) -m venv $(1) >/dev/null 2>&1 || \
+	{ $(PYTHON) -m venv --clear --without-pip $(1) && $(PYTHON) -m pip --python $(1) install -qq pip; }
+# Quietly, but for errors. Without build isolation the build backend is pinned like everything else.
+install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install -qq --no-build-isolation $(3) -e '.[$(2)]' \
+	&& $(1)/bin/pip check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test docs wheel lowest newest clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	$(call section,'environment in .venv (about a minute)')
+	@$(call venv,.venv)
+	@$(call install,.venv,dev,-c constraints.txt)
+	@touch $@
+
+demo: $(READY)  ## train a small network on real digits with this Adadelta and with braintools', side by side
+	@$(BIN)/python examples/digits.py --out build/demo
+
+test: $(READY)  ## run every check: style, sync, notebooks, tests, docstring examples, docs
+	$(call section,'style: ruff')
+	$(BIN)/ruff check
+	$(call section,'sync: package and README are what the notebooks say')
+	$(BIN)/pytest -qq tests/test_sync.py
+	$(call section,'notebooks: executed')
+	$(BIN)/nbdev_test --do_print
+	$(call section,'tests and docstring examples')
+	$(BIN)/pytest --ignore tests/test_sync.py
+	@$(MAKE) --no-print-directory docs
+
+docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
+	$(call section,'docs: built and every link checked')
+	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
+	$(BIN)/python tools/check_site.py build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
+
+wheel: $(READY)  ## build wheel and sdist, and run the README's example with the wheel alone
+	rm -rf dist build/lib build/bdist.* build/venv-wheel
+	$(BIN)/python -m build --no-isolation >/dev/null
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/check_wheel.py dist/*.whl
+	@mkdir -p build && $(call venv,build/venv-wheel)
+	build/venv-wheel/bin/pip install -qq -c constraints.txt dist/*.whl && build/venv-wheel/bin/pip check
+	$(BIN)/python tools/readme.py --code >build/readme_example.py
+	cd build && venv-wheel/bin/python -P readme_example.py && echo "the README's example runs"
+
+lowest: build/lowest.txt  ## run the tests with the oldest versions that pyproject.toml admits
+newest:  ## run the tests with the newest versions that install
+lowest: PINS = -c build/lowest.txt
+newest: PINS = --upgrade --upgrade-strategy eager
+lowest newest:
+	rm -rf build/venv-$@ && mkdir -p build
+	@$(call venv,build/venv-$@)
+	@$(call install,build/venv-$@,test,$(PINS))
+	build/venv-$@/bin/pytest --ignore tests/test_sync.py
+
+build/lowest.txt: pyproject.toml tools/lowest.py
+	@mkdir -p build && $(PYTHON) tools/lowest.py >$@
+
+clean:  ## remove everything that make made
+	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,30 @@
+"""The examples in docstrings are written for users of either class: each runs with ours and with the original."""
+
+import doctest
+import re
+import warnings
+
+import braintools
+import pytest
+
+import braintools_adadelta
+
+CLASSES = {"ours": braintools_adadelta.Adadelta, "original": braintools.optim.Adadelta}
+PAGES = {"our page": braintools_adadelta.Adadelta.__doc__, "the original's page": braintools.optim.Adadelta.__doc__}
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_examples_run_with_either_class(cls, page, monkeypatch):
+    monkeypatch.setattr(braintools.optim, "Adadelta", cls)
+    monkeypatch.setattr(braintools_adadelta, "Adadelta", cls)
+    page = re.sub(r">>>(?=\n)", ">>> pass", page)
+    examples = doctest.DocTestParser().get_examples(page)
+    # The original's page assigns the result of nothing: a value that a doctest would print is not part of what it shows.
+    source = "\n".join(example.source for example in examples)
+    assert source.count("register_trainable_weights") == 3
+    space = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(source, space)  # noqa: S102
+    assert isinstance(space["optimizer"], cls) and space["optimizer"].current_lr == 0.5

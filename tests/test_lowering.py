@@ -1,0 +1,74 @@
+"""The update for CPU, CUDA, ROCm and TPU: lowered here for each, and what it is made of; run where there is one."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from braintools_adadelta.conformance import adapters
+from braintools_adadelta.conformance.cases import HYPER, SHAPES
+from braintools_adadelta.conformance.judge import Case, misses
+from braintools_adadelta.optimizer import update_all
+from braintools_adadelta.transform import Options, start
+
+PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
+DOORS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "weight_decay": 0.1}}
+
+
+def arguments(leaves, dtype=jnp.float32):
+    theta = {str(k): jnp.ones((8, 3), dtype) for k in range(leaves)}
+    before = start(jax.tree.map(lambda x: x.astype(jnp.float32), theta))
+    return theta, theta, before, 1.0, jnp.zeros((), jnp.int32), None
+
+
+def stablehlo(platform, leaves=1, dtype=jnp.float32, **options):
+    export = jax.export.export(update_all, platforms=[platform])
+    text = export(*arguments(leaves, dtype), options=Options(**options), schedule=None).mlir_module()
+    return re.sub(r"(?m)^#loc.*$|loc\(.*\)", "", text)  # where in which file it came from
+
+
+def count(op, text):
+    return len(re.findall(rf"stablehlo\.{op}\b", text))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("doors", DOORS)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_lowers_without_double_precision_or_custom_calls(platform, doors, dtype):
+    text = stablehlo(platform, 2, dtype, **DOORS[doors])
+    assert "f64" not in text and "custom_call" not in text and "callback" not in text
+    assert "stablehlo.sqrt" in text  # and there is something in it
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_a_leaf_costs(platform):
+    """Two roots and one division a leaf; a clip by norm adds one root, and a leaf's two divisions by unit and two scalars."""
+    costs = {n: (count("sqrt", text), count("divide", text)) for n in (1, 2, 5) if (text := stablehlo(platform, n))}
+    assert costs == {n: (2 * n, n) for n in costs}
+    text = stablehlo(platform, 5, **DOORS["all"])
+    assert count("sqrt", text) == 2 * 5 + 1 and count("divide", text) == 5 + 2 * 5 + 2 * 5
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_accumulators_are_donated(platform):
+    text = stablehlo(platform, 3)
+    signature = text[text.index("@main") : text.index("{\n", text.index("@main"))]
+    assert len(re.findall(r"tf\.aliasing_output|jax\.buffer_donor", signature)) == 2 * 3
+
+
+def test_the_compiled_update_holds_no_copy_of_the_accumulators():
+    compiled = update_all.lower(*arguments(1), options=Options(), schedule=None).compile()
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes == 2 * 8 * 3 * 4
+
+
+@pytest.mark.accelerator
+@pytest.mark.parametrize("options", DOORS.values(), ids=DOORS)
+def test_on_an_accelerator_within_the_bound(options):
+    rng = np.random.default_rng(0)
+    draw = lambda: {k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32) for k, shape in SHAPES.items()}
+    ours = adapters.load("braintools_adadelta")
+    for _ in range(20):
+        assert not misses(ours, Case(draw(), [draw() for _ in range(4)], HYPER["defaults"] | options))

@@ -1,0 +1,11 @@
+"""Print pyproject.toml's lower bounds as pins, for `make lowest`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+extras = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *extras["conformance"], *extras["test"]]:
+    if bound := re.fullmatch(r"([\w-]+)>=([\w.]+)", requirement):
+        print(f"{bound[1]}=={bound[2]}")
