@@ -20,7 +20,9 @@ from .transform import Accumulators, Options, start, step
 def update_all(theta, g, before, lr, count, held, *, options, schedule):
     """Take one step over all parameters. Return parameters, accumulators, step count and the lr of the next step."""
     after = step(jax.tree.map(enter, theta), jax.tree.map(enter, g, theta), before, lr, options)
-    count = count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)  # saturates, where plain addition would wrap
+    count = count + (count < jnp.iinfo(count.dtype).max).astype(
+        count.dtype
+    )  # saturates, where plain addition would wrap
     lr = lr if schedule is None else jnp.where(held, lr, schedule(count)).astype(lr.dtype)
     return jax.tree.map(leave, after.theta, theta), Accumulators(after.e_g2, after.e_delta2), count, lr
 
@@ -181,7 +183,9 @@ def states_in(tree):
         raise ValueError(f"got {tree!r}: there is no State in it, so there is nothing to train.")
     for keys, state in found:
         if not isinstance(state, brainstate.State):
-            raise TypeError(f"parameter {name_of(keys)!r} is {state!r}: it must be a brainstate.State, e.g. ParamState.")
+            raise TypeError(
+                f"parameter {name_of(keys)!r} is {state!r}: it must be a brainstate.State, e.g. ParamState."
+            )
     return found
 
 # %% ../nbs/05_optimizer.ipynb #c14
@@ -193,9 +197,13 @@ def check_parameter(name, value, options):
             raise TypeError(f"parameter {name!r} has dtype {dtype}: it must be real floating-point; convert it first.")
         working = jnp.finfo(jnp.promote_types(dtype, jnp.float32))
         if working.dtype.type(options.rho) == 1:
-            raise ValueError(f"rho = {options.rho!r} rounds to 1 in {working.dtype}, the precision of {name!r}: take a smaller one.")
+            raise ValueError(
+                f"rho = {options.rho!r} rounds to 1 in {working.dtype}, the precision of {name!r}: take a smaller one."
+            )
         if working.dtype.type(options.eps) < working.tiny:
-            raise ValueError(f"eps = {options.eps!r} is 0 in {working.dtype}, the precision of {name!r}: take a larger one.")
+            raise ValueError(
+                f"eps = {options.eps!r} is 0 in {working.dtype}, the precision of {name!r}: take a larger one."
+            )
 
 
 def gradient_of(name, keys, value, grads):
@@ -204,7 +212,9 @@ def gradient_of(name, keys, value, grads):
         for key in keys:
             grads = grads[key]
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"no gradient for parameter {name!r}: update() needs one for every registered parameter.") from None
+        raise ValueError(
+            f"no gradient for parameter {name!r}: update() needs one for every registered parameter."
+        ) from None
     if jax.tree.structure(grads) != jax.tree.structure(value):
         raise ValueError(
             f"the gradient of {name!r} is {jax.tree.structure(grads)}, the parameter {jax.tree.structure(value)}:"
@@ -213,9 +223,13 @@ def gradient_of(name, keys, value, grads):
     for (path, leaf), g in zip(jax.tree.flatten_with_path(value)[0], jax.tree.leaves(grads), strict=True):
         where = name_of((name, *keys_of(path)))
         if jnp.shape(g) != jnp.shape(leaf):
-            raise ValueError(f"the gradient of {where!r} has shape {jnp.shape(g)}, the parameter {jnp.shape(leaf)}: they must agree.")
+            raise ValueError(
+                f"the gradient of {where!r} has shape {jnp.shape(g)}, the parameter {jnp.shape(leaf)}: they must agree."
+            )
         if jnp.iscomplexobj(g):
-            raise TypeError(f"the gradient of {where!r} is complex ({g.dtype}) and the parameter is real: take its real part.")
+            raise TypeError(
+                f"the gradient of {where!r} is complex ({g.dtype}) and the parameter is real: take its real part."
+            )
     return grads
 
 # %% ../nbs/05_optimizer.ipynb #c16
@@ -478,7 +492,7 @@ class Adadelta(brainstate.graph.Node):
         if missing:
             raise ValueError(f"the state lacks {sorted(missing)}: pass what state_dict() gave.")
         ours, theirs = self.opt_state.take(), state_dict["opt_state"]
-        shapes = lambda tree: {name_of(keys_of(p)): jnp.shape(x) for p, x in jax.tree.flatten_with_path(tree)[0]}  # noqa: E731
+        shapes = lambda tree: {name_of(keys_of(p)): jnp.shape(x) for p, x in jax.tree.flatten_with_path(tree)[0]}
         want, got = shapes(ours._asdict()), shapes(theirs)
         if want != got:
             differ = sorted(name for name in want | got if want.get(name) != got.get(name))
@@ -486,8 +500,8 @@ class Adadelta(brainstate.graph.Node):
                 f"the accumulators of {differ} do not fit the registered parameters:"
                 f" got {[got.get(name) for name in differ]}, need {[want.get(name) for name in differ]}."
             )
-        as_list = lambda x: list(x.values()) if isinstance(x, dict) else list(x)  # noqa: E731 - msgpack turns lists into dicts
-        copy = lambda x, like: jnp.array(x, like.dtype)  # noqa: E731 - a copy: ours will be donated
+        as_list = lambda x: list(x.values()) if isinstance(x, dict) else list(x)
+        copy = lambda x, like: jnp.array(x, like.dtype)
         after = jax.tree.map(copy, Accumulators(*(theirs[field] for field in Accumulators._fields)), ours)
         schedule = dict(state_dict.get("lr_scheduler", {}))
         self.current_lr = state_dict["lr"]

@@ -33,7 +33,7 @@ class Accumulators(NamedTuple):
 
 def start(theta):
     """S2 start: E[g2]_0 = E[Delta2]_0 = 0, of the shape, dtype and sharding of each parameter in the tree `theta`."""
-    zeros = lambda: jax.tree.map(jnp.zeros_like, theta)  # noqa: E731 - called twice: the two trees share no buffer
+    zeros = lambda: jax.tree.map(jnp.zeros_like, theta)
     return Accumulators(zeros(), zeros())
 
 # %% ../nbs/03_transform.ipynb #c11

@@ -71,7 +71,7 @@ def undocumented(app, what, name, obj, options, lines):
 def signature(app, what, name, obj, options, arguments, returns):
     """Show what a class's __init__ takes: the metaclass of brainstate's Node hides it from autodoc."""
     if what == "class" and "__init__" in vars(obj):
-        _, *parameters = inspect.signature(obj.__init__).parameters.values()
+        _, *parameters = inspect.signature(obj.__init__).parameters.values()  # without self
         return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters])), returns
 
 

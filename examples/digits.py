@@ -83,6 +83,7 @@ class Run:
 
     def share(self, x, y, repeats=200):
         """Return which part of the time of a compiled training step the optimizer takes."""
+
         def median(f):
             times = []
             for _ in range(repeats):
@@ -126,8 +127,12 @@ def picture(runs, judged_at, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30, help="passes over the data (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=100, help="elements judged at each sampled step (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of the figure (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=int, default=100, help="elements judged at each sampled step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="folder of the figure (default: %(default)s)"
+    )
     arguments = parser.parse_args()
 
     x, y = load_digits(return_X_y=True)
@@ -137,7 +142,8 @@ def main():
         Run("braintools_adadelta", braintools_adadelta.Adadelta(**OPTIONS), PLAIN, lambda value: value),
         Run("braintools", original, ANY, lambda chain: next((p.e_g, p.e_x) for p in chain if hasattr(p, "e_g"))),
     ]
-    print(f"digits: {len(x)} to train, {len(x_test)} to test; {lay(runs[0].stored()['theta']).size} parameters; {jax.devices()[0]}")
+    size = runs[0].stored()["theta"].size
+    print(f"digits: {len(x)} to train, {len(x_test)} to test; {size} parameters; {jax.devices()[0]}")
 
     rng, batch = np.random.default_rng(0), 64
     steps = arguments.epochs * (len(x) // batch)
@@ -149,7 +155,7 @@ def main():
                 for run in runs:
                     run.accuracies.append(float((run.predict(x_test) == y_test).mean()))
             rows = np.roll(order, -t * batch)[:batch]
-            sample = rng.choice(lay(runs[0].stored()["theta"]).size, arguments.samples, replace=False) if t in judged_at else None
+            sample = rng.choice(size, arguments.samples, replace=False) if t in judged_at else None
             for run in runs:
                 data = jnp.asarray(x[rows]), jnp.asarray(y[rows])
                 loss = run.train(*data)[0] if sample is None else run.judged(*data, sample)
@@ -161,13 +167,15 @@ def main():
     print(f"{'':22}{'':20}   " + "".join(f"{TITLES[f]:>12}" for f in FIELDS) + "   of a compiled step")
     for run in runs:
         run.accuracies.append(float((run.predict(x_test) == y_test).mean()))
-        loss = np.mean(run.losses[-(len(x) // batch):])
+        loss = np.mean(run.losses[-(len(x) // batch) :])
         worst = "".join(f"{max(w[f] for w in run.ulps):12.2f}" for f in FIELDS)
         share, whole = run.share(*data)
         print(f"{run.name:22}{loss:10.4f}{run.accuracies[-1]:10.1%}   {worst}   {share:6.0%} of {whole * 1e6:.0f} us")
     judged = len(judged_at) * arguments.samples
-    print(f"\n{judged} updates judged for each, {judged * len(FIELDS)} numbers; outside the bound: "
-          + ", ".join(f"{run.name} {run.outside}" for run in runs))
+    print(
+        f"\n{judged} updates judged for each, {judged * len(FIELDS)} numbers; outside the bound: "
+        + ", ".join(f"{run.name} {run.outside}" for run in runs)
+    )
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     picture(runs, judged_at, arguments.out / "digits.png")

@@ -24,7 +24,10 @@ def outcomes(classes, clauses, folder):
     for case in ElementTree.parse(folder / "out.xml").iter("testcase"):
         count += case.find("skipped") is None
         for cls in classes:
-            if case.find("failure") is not None and f":{cls.__name__}" in case.get("name").replace("]", "-").split("-")[0]:
+            if (
+                case.find("failure") is not None
+                and f":{cls.__name__}" in case.get("name").replace("]", "-").split("-")[0]
+            ):
                 failed[cls.__name__].add(case.get("name").split("_")[1])
     return failed, count
 

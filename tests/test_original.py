@@ -24,7 +24,19 @@ SUITES = {  # file: which of its tests reach Adadelta, how many they are
 def test_the_originals_tests_pass_with_ours(suite, tmp_path):
     (tmp_path / "swap.py").write_text(SWAP)
     select, count = SUITES[suite]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "swap", "-p", "no:cacheprovider", "-k", select, "--rootdir=."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "swap",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        select,
+        "--rootdir=.",
+    ]
     path = Path(braintools.__file__).parent / "optim" / suite
     environment = {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([*command, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -6,7 +6,7 @@ An implementation is an object with these members, all in numpy::
         name = "mine"
         supports = {"weight_decay", "grad_clip_norm", "grad_clip_value", "float64"}   # optional: what is offered
 
-        def start(self, params, **options): ...  # -> handle; params: dict[str, ndarray]; options: lr, rho, eps and those offered
+        def start(self, params, **options): ...  # -> handle; params: dict[str, ndarray]; options: lr, rho, eps, ...
         def step(self, handle, grads): ...       # -> handle; grads: dict[str, ndarray]
         def params(self, handle): ...            # -> dict[str, ndarray]
         def accumulators(self, handle): ...      # optional -> (e_g2, e_delta2), two such dicts, or None

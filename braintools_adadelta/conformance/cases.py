@@ -34,7 +34,9 @@ def runs(draw, dtype, options, *, shapes=SHAPES, steps=3, region=None, theta=Non
     regions = [region] if region else list(REGIONS)
 
     def arrays(elements):
-        return {name: draw(hnp.arrays(dtype, shape, elements=elements, fill=st.nothing())) for name, shape in shapes.items()}
+        return {
+            name: draw(hnp.arrays(dtype, shape, elements=elements, fill=st.nothing())) for name, shape in shapes.items()
+        }
 
     params = arrays(numbers(dtype, "ordinary") if theta is None else st.just(theta))
     grads = [arrays(numbers(dtype, draw(st.sampled_from(regions)))) for _ in range(steps)]

@@ -10,7 +10,10 @@ LEDGER = {"braintools": {"X1": "the square of a large gradient overflows and the
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--implementation", action="append", metavar="NAME", help=f"judge NAME (repeatable): {', '.join(adapters.KNOWN)}"
+        "--implementation",
+        action="append",
+        metavar="NAME",
+        help=f"judge NAME (repeatable): {', '.join(adapters.KNOWN)}",
     )
 
 

@@ -82,7 +82,7 @@ def test_E1_average_gradient(implementation, hyper, dtype, data):
 @examples
 @given(data=st.data())
 def test_E2_delta(implementation, hyper, dtype, data):
-    """Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t: with theta_0 = 0 and lr = 1 it is the new theta."""
+    """Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t: for theta_0 = 0, lr = 1 the new theta."""
     need(implementation, dtype)
     conforms(implementation, data.draw(runs(dtype, hyper | {"lr": 1.0}, theta=0.0)), "theta")
 
@@ -167,7 +167,7 @@ def test_G4_order(implementation, dtype, data):
 
 @each_dtype
 def test_X1_saturate(implementation, dtype):
-    """A finite component whose square would overflow counts as the largest whose square is finite, and the weight lives on."""
+    """A component whose square would overflow counts as the largest whose square is finite; the weight lives on."""
     need(implementation, dtype)
     huge = np.finfo(dtype).max / 2
     params = {"w": np.array([0.5, 0.5], dtype)}

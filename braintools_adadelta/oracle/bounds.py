@@ -30,11 +30,15 @@ def gradient_bounds(step, theta, carried, fmt, *, weight_decay=0, grad_clip_norm
     by_value = by_norm
     if grad_clip_value is not None:
         v = exact(grad_clip_value)[0]
-        by_value = [e + (u * v if abs(g) + e >= v * (1 - u) else 0) for e, g in zip(by_norm, step.clipped_norm, strict=True)]
+        by_value = [
+            e + (u * v if abs(g) + e >= v * (1 - u) else 0) for e, g in zip(by_norm, step.clipped_norm, strict=True)
+        ]
     decayed = by_value
     if weight_decay:
         w, terms = exact(weight_decay)[0], zip(by_value, theta, carried, step.decayed, strict=True)
-        decayed = [e + w * a + gamma(2, u) * w * (abs(t) + a) + u * (abs(g) + e + 2 * w * a) + 2 * eta for e, t, a, g in terms]
+        decayed = [
+            e + w * a + gamma(2, u) * w * (abs(t) + a) + u * (abs(g) + e + 2 * w * a) + 2 * eta for e, t, a, g in terms
+        ]
     return by_norm, by_value, decayed
 
 # %% ../../nbs/12_error_analysis.ipynb #c9
@@ -89,7 +93,9 @@ def bounds(step, theta, e_g2, e_delta2, *, fmt, form=ANY, carried=None, lr=1, rh
     """
     lr, rho, eps = (exact(x)[0] for x in (lr, rho, eps))
     zero = [mp.zero] * len(theta)
-    from_theta, from_g2, from_delta2 = (zero,) * 3 if carried is None else (carried.theta, carried.e_g2, carried.e_delta2)
+    from_theta, from_g2, from_delta2 = (
+        (zero,) * 3 if carried is None else (carried.theta, carried.e_g2, carried.e_delta2)
+    )
     theta, e_g2, e_delta2 = exact(theta), exact(e_g2), exact(e_delta2)
     by_norm, by_value, a_g = gradient_bounds(step, theta, from_theta, fmt, **doors)
     out = Step(zero, by_norm, by_value, a_g, [], [], [], [])

@@ -34,7 +34,9 @@ class BrainstateAdadelta:
         return {name: np.asarray(state.value) for name, state in handle[1].items()}
 
     def accumulators(self, handle):
-        return tuple({name: np.asarray(x) for name, x in tree.items()} for tree in self.memory(handle[0].opt_state.value))
+        return tuple(
+            {name: np.asarray(x) for name, x in tree.items()} for tree in self.memory(handle[0].opt_state.value)
+        )
 
     def set_lr(self, handle, lr):
         handle[0].current_lr = lr
