@@ -66,6 +66,23 @@ def test_S2_start(implementation, dtype):
         assert {k: x.tolist() for k, x in implementation.params(handle).items()} == {"w": [[1.0, -2.0]], "b": 3.0}
 
 
+@pytest.mark.parametrize("options", [{}, {"rho": 0.95}, {"lr": 0.5, "rho": 0.9}], ids=str)
+def test_S3_examples(implementation, options):
+    """The three examples of the page: construct, register the parameters of a layer; then train a step."""
+    if not inspect.isclass(cls := getattr(implementation, "cls", None)):
+        pytest.skip(f"{implementation.name} has not the interface that the page's examples use")
+    import brainstate
+
+    states = brainstate.nn.Linear(10, 5).states(brainstate.ParamState)
+    optimizer = cls(**options)
+    optimizer.register_trainable_weights(states)
+    assert optimizer.current_lr == options.get("lr", 1.0) and optimizer.rho == options.get("rho", 0.9)
+    (before,) = (state.value for state in states.values())
+    optimizer.update({key: {name: np.ones_like(x) for name, x in before.items()} for key in states})
+    (after,) = (state.value for state in states.values())
+    assert all((after[name] < before[name]).all() for name in before)
+
+
 @each_dtype
 @each_hyper
 @examples
