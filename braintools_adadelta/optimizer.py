@@ -74,7 +74,7 @@ def lr_at(schedule, count):
         ) from error
     if lr.shape or not jnp.issubdtype(lr.dtype, jnp.floating):
         raise TypeError(f"lr = {schedule!r} gave {lr!r}: a schedule must give a real floating-point scalar.")
-    return lr
+    return jnp.asarray(lr, lr.dtype)  # of one type, however the function made it: nothing is compiled anew
 
 # %% ../nbs/05_optimizer.ipynb #c10
 class LRScheduler:

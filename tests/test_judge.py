@@ -42,4 +42,4 @@ def test_every_shipped_bug_fails_at_its_clause(clause, tmp_path):
 def test_no_right_implementation_fails(tmp_path):
     failed, count = outcomes(mutants.RIGHT, ["S2", "E1", "E2", "E3", "E4", "L1", "G1", "G2", "G3", "G4"], tmp_path)
     assert not failed
-    assert count > 30 * len(mutants.RIGHT)  # and they did run
+    assert count > 25 * len(mutants.RIGHT)  # and they did run

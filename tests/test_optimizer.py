@@ -293,7 +293,7 @@ def test_the_step_count_saturates():
 
 
 def test_a_thousand_updates_with_changing_lr_are_compiled_once():
-    ours = optimizer({"w": brainstate.ParamState(jnp.ones(11)), "v": brainstate.ParamState(jnp.array(1.0))})
+    ours = optimizer({"w": brainstate.ParamState(jnp.ones(11)), "v": brainstate.ParamState(jnp.float32(1))})
     before = update_all._cache_size()
     for t in range(1000):
         ours.current_lr = 1 / (t + 1)
