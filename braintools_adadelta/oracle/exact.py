@@ -85,9 +85,19 @@ pairs = partial(zip, strict=True)  # lists that differ in length raise
 
 # %% ../../nbs/11_oracle.ipynb #c13
 def step(
-    theta, g, e_g2, e_delta2, *,
-    lr=1, rho, eps, weight_decay=0, grad_clip_norm=None, grad_clip_value=None,
-    largest=None, sqrt=None,
+    theta,
+    g,
+    e_g2,
+    e_delta2,
+    *,
+    lr=1,
+    rho,
+    eps,
+    weight_decay=0,
+    grad_clip_norm=None,
+    grad_clip_value=None,
+    largest=None,
+    sqrt=None,
 ):
     """Return the `Step` that Adadelta takes from a state: clauses G1 to G4, E1 to E4 and X1.
 
