@@ -1,0 +1,1 @@
+"""The clauses of the objects: classes with the interface of braintools.optim.Adadelta."""
