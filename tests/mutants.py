@@ -746,7 +746,7 @@ average_g("FixedRho", "E1", "rho is 0.9 whatever is asked for", lambda s, e, g, 
 average_g("FirstWhole", "E1", "starts at the first square", lambda s, e, g, h: g * g if h["t"] == 1 else s.average(e, g, h["rho"]))
 average_g("BiasCorrected", "E1", "Adam's correction, stored", lambda s, e, g, h: s.average(e, g, h["rho"]) / (1 - h["rho"] ** h["t"]))
 average_g("EveryOther", "E1", "averaged at every other step", lambda s, e, g, h: s.average(e, g, h["rho"]) if h["t"] % 2 else e)
-average_g("Restart", "E1", "starts anew after a hundred steps", lambda s, e, g, h: s.average(e * (h["t"] % 100 != 0), g, h["rho"]))
+average_g("Restart", "E4", "starts anew after a hundred steps", lambda s, e, g, h: s.average(e * (h["t"] % 100 != 0), g, h["rho"]))
 average_g("Growing", "E1", "rho creeps up with the step", lambda s, e, g, h: s.average(e, g, min(h["rho"], (1 + h["t"]) / (10 + h["t"]))))
 average_g("SkipsTiny", "E1", "small squares are left out", lambda s, e, g, h: s.average(e, np.where(abs(g) < 1e-4, 0, g), h["rho"]))
 average_g("Clamped", "E1", "squares beyond 100 are cut", lambda s, e, g, h: s.average(e, np.clip(g, -10, 10), h["rho"]))
@@ -766,7 +766,7 @@ average_delta("SparseDelta", "E3", "a zero gradient stops it", lambda s, e, d, g
 average_delta("LrDivided", "E3", "the lr is taken out of what it is not in", lambda s, e, d, g, h: s.average(e, d / h["lr"] if h["lr"] else d, h["rho"]))
 average_delta("LrFolded", "E3", "sqrt(lr) in the average", lambda s, e, d, g, h: s.average(e, d * h["lr"] ** 0.5, h["rho"]))
 average_delta("DeltaPlusDecay", "E3", "the square of Delta + g", lambda s, e, d, g, h: s.average(e, d + 1e-5 * g, h["rho"]))
-average_delta("RestartDelta", "E3", "starts anew after fifty steps", lambda s, e, d, g, h: s.average(e * (h["t"] != 50), d, h["rho"]))
+average_delta("RestartDelta", "E4", "starts anew after fifty steps", lambda s, e, d, g, h: s.average(e * (h["t"] != 50), d, h["rho"]))
 average_delta("BiasCorrectedDelta", "E3", "Adam's correction", lambda s, e, d, g, h: s.average(e, d, h["rho"]) / (1 - h["rho"] ** h["t"]))
 average_delta("ClampedDelta", "E3", "never above 1e-2", lambda s, e, d, g, h: np.minimum(s.average(e, d, h["rho"]), 1e-2))
 
@@ -797,8 +797,15 @@ delta("SingleInside", "E2", "roots in 32 bits", lambda g, e, d, eps: (-np.float3
 delta("NoEps", "E2", "eps only where the average is zero", lambda g, e, d, eps: -sq(np.where(d == 0, eps, d)) / sq(np.where(e == 0, eps, e)) * g)
 delta("EpsOne", "E2", "eps is 1e-6 above", lambda g, e, d, eps: -sq(d + 1e-6) / sq(e + eps) * g)
 
-rewrite("Momentum", "E2", "a tenth of the last step is added",
-        delta=lambda s, g, e, d, h: Numpy.delta(s, g, e, d, h) + 0.1 * h.setdefault("last", {}).get(g.shape, 0 * g))
+
+
+def momentum(self, g, e_g2, e_delta2, h):
+    last = h.setdefault("last", {})
+    last[g.shape] = Numpy.delta(self, g, e_g2, e_delta2, h) + 0.1 * last.get(g.shape, 0 * g)
+    return last[g.shape]
+
+
+rewrite("Momentum", "E2", "a tenth of the last step is added", delta=momentum)
 rewrite("CorrectedInside", "E2", "Adam's correction below",
         delta=lambda s, g, e, d, h: Numpy.delta(s, g, e / (1 - h["rho"] ** h["t"]), d, h))
 rewrite("Warmup", "E4", "ten steps of warm-up", apply=lambda s, t, d, h: t + h["lr"] * min(1, h["t"] / 10) * d)

@@ -17,6 +17,7 @@ from braintools_adadelta.conformance.clauses import CLAUSES, LEVELS
 HERE = Path(__file__).parent
 DEFAULT = ["braintools_adadelta", "braintools"]
 WORDS = {"pass": "pass", "fail": "FAIL", "known": "known", "range": "range", "not offered": "-"}
+MORE = []  # further arguments for pytest
 LEGEND = (
     "pass   within rounding of the exact answer      FAIL   not\n"
     "known  deviates as its ledger says              range  deviates on extreme input: reported, not judged\n"
@@ -124,6 +125,7 @@ def judge(targets, options):
     arguments += [f"--examples={options.examples}", f"--seed={options.seed}"]
     arguments += [f"--clause={clause}" for clause in options.clause or ()]
     arguments += [f"--level={level}" for level in options.level or ()]
+    arguments += MORE
     arguments += [f"--junitxml={Path(options.junit).resolve()}"] if options.junit else []
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)

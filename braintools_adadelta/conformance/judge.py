@@ -42,7 +42,7 @@ class Miss(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a run came to: its misses, and the worst error of each field in ulps."""
+    """What a run came to: its misses, and the worst error of each field, in ulps of the number before or after the step."""
 
     misses: list[Miss]
     ulps: dict[str, float]
@@ -150,7 +150,9 @@ def explain(run, view, fields, form, sign):
     wide = dtype.kind == "c"
     fmt = ulp.FORMATS["float32" if dtype == "complex64" else "float64" if dtype == "complex128" else dtype.name]
     where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
-    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": largest_root(fmt)}
+    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {
+        "largest": exact(largest_root(fmt))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
+    }
     theta = exact(pairs(run.theta[0]))
     e_g2 = e_delta2 = exact([0.0] * len(theta))
     carried, misses, worst = None, [], {}
@@ -168,10 +170,13 @@ def explain(run, view, fields, form, sign):
                 wanted, within = e_delta2, [mp.zero] * len(theta) if carried is None else carried.e_delta2
             else:
                 wanted, within = getattr(truth, field), getattr(allowed, field)
-            for place, got, want, bound in zip(where, seen[field], wanted, within, strict=True):
+            before = {"e_g2": e_g2, "e_delta2": e_delta2, "theta": theta}[field]
+            for place, start, got, want, bound in zip(where, before, seen[field], wanted, within, strict=True):
                 error = distance(got, want)
                 unit = mp.ldexp(1, max(mag(want) if mp.isfinite(want) else 0, fmt.emin) - fmt.p + 1)
-                worst[field] = max(worst.get(field, 0.0), float(error / unit))
+                if mp.isfinite(error):  # a sum that cancels is as exact as its terms
+                    scale = mp.ldexp(1, max(mag(start), fmt.emin) - fmt.p + 1)
+                    worst[field] = max(worst.get(field, 0.0), float(error / max(unit, scale)))
                 if not error <= bound:
                     place = t + 1, field, *place
                     misses.append(Miss(*place, float(got), float(want), float(error / unit), float(bound / unit)))
@@ -303,7 +308,7 @@ def literals(tree):
 
 def snippet(target, case, miss=None):
     """Return Python that reproduces a case."""
-    options = "".join(f", {k}={v!r}" for k, v in case.options.items() if v is not None)
+    options = "".join(f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0))
     lines = ["import numpy as np", "from braintools_adadelta.conformance import adapters"]
     if any(x.dtype.name == "bfloat16" for x in case.params.values()):
         lines[1:1] = ["import ml_dtypes"]
@@ -325,7 +330,7 @@ def snippet(target, case, miss=None):
 def summary(case, miss):
     """Return `inputs => got != wanted` in a line."""
     numbers = lambda tree: ", ".join(f"{name} = {np.asarray(x).tolist()}" for name, x in tree.items())
-    options = ", ".join(f"{k}={v:g}" for k, v in case.options.items() if v is not None)
+    options = ", ".join(f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0))
     steps = "; ".join(
         ("" if not case.lrs or case.lrs[t] is None else f"lr={case.lrs[t]:g}, ") + numbers(g)
         for t, g in enumerate(case.grads)

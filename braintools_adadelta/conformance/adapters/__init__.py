@@ -45,6 +45,7 @@ class Subject:
         self.supports = frozenset(getattr(it, "supports", None) or ())
         self.defaults = dict(getattr(it, "defaults", None) or {})
         self.sets_lr = callable(getattr(it, "set_lr", None))
+        self.failed = False
         self.found = {}  # runs that serve several clauses
 
     @property
