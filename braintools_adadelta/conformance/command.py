@@ -160,7 +160,7 @@ def settle(target, rows, corpus):
     verdict = "fails" if "fail" in statuses else "deviates as known" if "known" in statuses else "conforms"
     ledger = ledgers.read(target) if target in adapters.KNOWN else None
     if ledger and not ledger.pinned(subject.versions):
-        made = ", ".join(f"{k} {' or '.join(v)}" for k, v in ledger.versions.items())
+        made = f"{ledger.package} {' or '.join(ledger.versions)}"
         note = f"its ledger was made for {made}: what it lists is excused here, and no more than that"
     else:
         note = ""

@@ -65,7 +65,7 @@ def implementation(request):
     function = request.node.function
     ledger = ledgers.read(request.param) if request.param in adapters.KNOWN else None
     pinned = ledger is not None and ledger.pinned(it.versions)
-    entry = ledger and ledger.entry(function.__name__.removeprefix("test_"), request.node.name)
+    entry = ledger and ledger.entry(function.__name__.removeprefix("test_"), request.node.name, it.versions)
     if entry:
         link = f" ({entry.link})" if entry.link else ""
         request.applymarker(pytest.mark.xfail(reason=f"known: {entry.name}: {entry.what}{link}", strict=pinned))
@@ -105,8 +105,8 @@ def pytest_runtest_makereport(item, call):
             if driven and miss is not None:
                 properties["counterexample"] = f"{item.function.__doc__} " + summary(case, miss)
             elif miss is not None:
-                key = "shrunk", clause_of(item.function)
-                if key not in it.found:  # one small example a clause
+                key = "smallest", item.function.__name__
+                if key not in it.found:  # one small example for all variants of a test
                     it.found[key] = smallest(it, case, miss)
                 case, miss = it.found[key]
                 properties["counterexample"] = summary(case, miss)

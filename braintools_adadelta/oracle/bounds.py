@@ -58,7 +58,8 @@ def delta_bound(delta, g, e_g2, e_delta2, a, errors, *, eps, fmt, form):
     ratio = mp.sqrt(top / bottom)
     worst = mp.sqrt((top + e_top) / max(bottom - e_bottom, eps))
     rounded = worst * (1 + gamma(6 if form == PLAIN else 8, u))
-    return (rounded - ratio) * abs(g) + rounded * a + eta * (1 + abs(g) + rounded)
+    lost = 1 + abs(g) + rounded + (0 if form == PLAIN else 1 / mp.sqrt(max(bottom - e_bottom, eps)))
+    return (rounded - ratio) * abs(g) + rounded * a + eta * lost
 
 # %% ../../nbs/12_error_analysis.ipynb #c13
 def theta_bound(theta, delta, carried, a, *, lr, fmt):

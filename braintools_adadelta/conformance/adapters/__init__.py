@@ -85,10 +85,12 @@ def arrays(tree):
 
 
 def installed(package):
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    for name in (package, f"{package}-cpu"):  # tensorflow has two names
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            pass
+    return None
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """What known implementations do otherwise: one commented file each, strict both ways for the versions it names."""
 
+import re
 import tomllib
 from importlib.resources import files
 from typing import NamedTuple
@@ -8,26 +9,31 @@ from typing import NamedTuple
 class Entry(NamedTuple):
     """A known deviation: the tests that must fail, and why."""
 
-    test: str  # the clause and the name of its test: "X1_overflow"
-    name: str  # one word for it
+    test: str  # the clause and the name of its test: "X1_norm"
+    name: str  # a short name for it
     what: str
     link: str = ""
-    where: str = ""  # only the variants of the test whose id contains this
+    where: str = ""  # a regular expression: only the variants of the test whose id has it
+    versions: tuple = ()  # of the package; without it, all
 
 
 class Ledger(NamedTuple):
     """All that is known of one implementation."""
 
-    versions: dict[str, list[str]]  # package: the versions for which the ledger is strict
-    entries: list[Entry]
+    package: str
+    versions: tuple  # those for which it is strict
+    entries: tuple
 
     def pinned(self, versions):
-        """Say whether these `versions` of its packages are those for which the ledger was made."""
-        return all(versions.get(package) in known for package, known in self.versions.items())
+        """Say whether the ledger was made for these `versions`; one that names none holds for all."""
+        return not self.versions or versions.get(self.package) in self.versions
 
-    def entry(self, test, node):
+    def entry(self, test, node, versions):
         """Return the entry for the test function `test` in the variant `node`, or None."""
-        return next((e for e in self.entries if e.test == test and all(w in node for w in e.where.split())), None)
+        version = versions.get(self.package)
+        version = version if version in self.versions else next(iter(self.versions), None)
+        fits = lambda e: e.test == test and re.search(e.where, node) and (not e.versions or version in e.versions)
+        return next(filter(fits, self.entries), None)
 
 
 def read(name):
@@ -36,4 +42,5 @@ def read(name):
     if not name.replace("_", "").replace("-", "").isalnum() or not path.is_file():
         return None
     page = tomllib.loads(path.read_text("utf-8"))
-    return Ledger(page.get("versions", {}), [Entry(**entry) for entry in page.get("deviation", [])])
+    entries = tuple(Entry(**entry) for entry in page.get("deviation", []))
+    return Ledger(page["package"], tuple(page.get("versions", ())), entries)
