@@ -22,7 +22,7 @@ def rows_of(classes, *arguments):
 
 @pytest.mark.parametrize("clause", sorted({cls.clause for cls in mutants.WRONG}))
 def test_every_bug_fails_at_its_clause(clause, monkeypatch):
-    monkeypatch.setattr(command, "MORE", ["--first"])
+    monkeypatch.setattr(command, "MORE", ["--adadelta-first"])
     wrong = [cls for cls in mutants.WRONG if cls.clause == clause]
     found = rows_of(wrong, "--clause", clause)
     missed = [c.__name__ for c in wrong if not any(row["status"] == "fail" for row in found[c].get(clause, ()))]

@@ -17,6 +17,8 @@ from braintools_adadelta.conformance.clauses import CLAUSES, LEVELS
 HERE = Path(__file__).parent
 DEFAULT = ["braintools_adadelta", "braintools"]
 WORDS = {"pass": "pass", "fail": "FAIL", "known": "known", "range": "range", "not offered": "-"}
+# In this order a clause is tested with the help of those before it alone.
+FLOW = ["S1", "E1", "E2", "E3", "E4", "S2", "L1", "G1", "G2", "G3", "G4", "X3", "S3", *(f"B{k}" for k in range(1, 10))]
 MORE = []  # further arguments for pytest
 LEGEND = (
     "pass   within rounding of the exact answer      FAIL   not\n"
@@ -120,11 +122,11 @@ def judge(targets, options):
     collector = Collector(targets, options.verbose)
     arguments = [str(HERE / "test_clauses.py"), str(HERE / "test_objects.py")]
     arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "--import-mode=importlib", f"--confcutdir={HERE}"]
-    arguments += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest"]
+    arguments += ["-p", "braintools_adadelta.conformance.plugin", "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest"]
     arguments += [f"--implementation={target}" for target in targets]
-    arguments += [f"--examples={options.examples}", f"--seed={options.seed}"]
-    arguments += [f"--clause={clause}" for clause in options.clause or ()]
-    arguments += [f"--level={level}" for level in options.level or ()]
+    arguments += [f"--adadelta-examples={options.examples}", f"--adadelta-seed={options.seed}"]
+    arguments += [f"--adadelta-clause={clause}" for clause in options.clause or ()]
+    arguments += [f"--adadelta-level={level}" for level in options.level or ()]
     arguments += MORE
     arguments += [f"--junitxml={Path(options.junit).resolve()}"] if options.junit else []
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -226,6 +228,9 @@ def details(target, row, verbose):
     lines = ["", f"{target}{f' ({versions})' if versions else ''}: {row['verdict']}"]
     if row["note"]:
         lines.append(f"  {row['note']}")
+    failed = [name for name in FLOW if row["clauses"].get(name, {}).get("status") == "fail"]
+    if len(failed) > 1:
+        lines.append(f"  look first at {failed[0]}: the others ({', '.join(failed[1:])}) may follow from it")
     blind = row["resolving"]["blind"]
     total = row["resolving"]["told"] + len(blind)
     if total:

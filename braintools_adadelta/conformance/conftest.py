@@ -1,4 +1,4 @@
-"""The options, the fixture that every clause test takes, and what a test leaves behind for the report."""
+"""The fixture that every clause test takes, and what a test leaves behind for the report."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,6 @@ from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
 
 DEFAULT = ["braintools_adadelta", "braintools"]
-
-
-def pytest_addoption(parser):
-    group = parser.getgroup("adadelta", "judge implementations of Adadelta")
-    group.addoption("--implementation", action="append", metavar="NAME", help="a known name, module:Object or file.py:Object")
-    group.addoption("--clause", action="append", metavar="ID", help="judge by this clause only (repeatable)")
-    group.addoption("--level", action="append", metavar="LEVEL", help="judge by the clauses of this level only (repeatable)")
-    group.addoption("--examples", type=int, default=3, metavar="N", help="random runs for each test (default 3)")
-    group.addoption("--first", action="store_true", help="judge an implementation no further once it has failed")
-    group.addoption("--seed", type=int, default=0, metavar="N", help="where the random runs begin (default 0)")
 
 
 def pytest_generate_tests(metafunc):
@@ -33,7 +23,7 @@ def clause_of(function):
 
 
 def pytest_collection_modifyitems(config, items):
-    clauses, levels = config.getoption("--clause"), config.getoption("--level")
+    clauses, levels = config.getoption("--adadelta-clause"), config.getoption("--adadelta-level")
     out = []
     for item in items:
         if "implementation" in getattr(item, "fixturenames", ()):
@@ -59,7 +49,7 @@ def implementation(request):
         if request.config.getoption("--implementation"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
-    if it.failed and request.config.getoption("--first"):
+    if it.failed and request.config.getoption("--adadelta-first"):
         pytest.skip("it has failed already")
     it.ulps = {}  # the worst error in this test, for the report
     function = request.node.function
@@ -79,13 +69,13 @@ def rng(request):
     """Random numbers that depend on the test and on --seed, not on the implementation or on the other tests."""
     callspec = {k: v for k, v in request.node.callspec.params.items() if k != "implementation"}
     key = request.node.function.__name__, sorted((k, repr(v)) for k, v in callspec.items())
-    return rng_of(key, seed=request.config.getoption("--seed"))
+    return rng_of(key, seed=request.config.getoption("--adadelta-seed"))
 
 
 @pytest.fixture
 def examples(request):
     """The number of random runs."""
-    return range(request.config.getoption("--examples"))
+    return range(request.config.getoption("--adadelta-examples"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,7 +89,7 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         error, it.failed = call.excinfo.value, True
         properties["message"] = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error)
-        if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--first"):
+        if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
             case, miss = error.case, error.miss
             driven = CLAUSES[clause_of(item.function)].level == "braintools"  # by hand: no snippet can repeat it
             if driven and miss is not None:

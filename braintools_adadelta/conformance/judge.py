@@ -227,28 +227,28 @@ def misses(subject, case, fields=FIELDS, form=ANY):
 # ------------------------------------------------------------------------------------------------- smallest examples
 
 
-def smallest(subject, case, miss, seconds=1.0):
+def smallest(subject, case, miss, seconds=0.7):
     """Return a case as small and plain as can be found in `seconds` that is missed like `case`, and its first miss."""
-    end = monotonic() + seconds
 
-    def fails(case):
+    def fails(case, views=1):
         try:
-            found = misses(subject, case)
+            run = Run(subject, case).finish()
+            found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1) if views == 1 else judge(subject, case)
         except Exception:
             return None
-        return found[0] if found else None
+        return found.misses[0] if found.misses else None
 
-    best = case, miss
-    again = True
+    end, best, again = monotonic() + seconds, (case, miss), True
     while again:
         again = False
         for smaller in simpler(*best):
             if monotonic() > end:
-                return best
+                break
             if found := fails(smaller):
                 best, again = (smaller, found), True
                 break
-    return best
+    # Most were tried in one explanation only, to be quick.
+    return best if best[0] is case or fails(best[0], len(VIEWS)) else (case, miss)
 
 
 def simpler(case, miss):
@@ -277,7 +277,7 @@ def simpler(case, miss):
     if len(places(case.params)) <= 4 and n <= 6:
         for name in case.params:
             for plain in (0.0, 1.0):
-                if np.any(case.params[name] != plain):
+                if np.any(case.params[name] != plain) and np.any(case.params[name] != 0):
                     yield case._replace(params=case.params | {name: np.full_like(case.params[name], plain)})
         for t, name in ((t, name) for t in range(n) for name in case.params):
             g = case.grads[t][name]
