@@ -160,7 +160,9 @@ class FusedMultiplyAdd(Native):
     """rho * e + (one rounding of the rest), as if fused."""
 
     def average(self, e, x, rho):
-        wide = np.float64(np.asarray(rho, e.dtype)) * e.astype(np.float64) + np.float64((1 - rho) * (x * x).astype(np.float64))
+        wide = np.float64(np.asarray(rho, e.dtype)) * e.astype(np.float64) + np.float64(
+            (1 - rho) * (x * x).astype(np.float64)
+        )
         return wide.astype(e.dtype)
 
     def apply(self, theta, delta, h):
@@ -322,7 +324,11 @@ class NormWide(Native):
         return np.sqrt(sum(np.sum(np.square(g.astype(np.float64))) for g in grads.values()))
 
     def clip_norm(self, grads, c):
-        return grads if c is None else {k: (g * min(1.0, c / max(self.norm(grads), 1e-300))).astype(g.dtype) for k, g in grads.items()}
+        return (
+            grads
+            if c is None
+            else {k: (g * min(1.0, c / max(self.norm(grads), 1e-300))).astype(g.dtype) for k, g in grads.items()}
+        )
 
 
 class NormByLoop(Native):
@@ -734,41 +740,139 @@ average("WeightSquared", "E1", "(1 - rho) inside the square", lambda e, x, rho: 
 average("WeightTenth", "E1", "1 - rho written as a number", lambda e, x, rho: rho * e + 0.1 * (x * x))
 average("NeverForgets", "E1", "rho forgotten", lambda e, x, rho: e + (1 - rho) * (x * x))
 average("Greatest", "E1", "as AMSGrad does", lambda e, x, rho: np.maximum(e, rho * e + (1 - rho) * (x * x)))
-average("OfTheLeaf", "E1", "one average for a whole leaf", lambda e, x, rho: rho * e + (1 - rho) * np.mean(x * x) * np.ones_like(x) if x.size else e)
-average("RhoRounded", "E1", "rho kept with three digits", lambda e, x, rho: round(rho, 3) * e + (1 - round(rho, 3)) * (x * x))
-average("HalfPrecision", "E1", "averages kept in 16 bits", lambda e, x, rho: (rho * e + (1 - rho) * (x * x)).astype(np.float16).astype(e.dtype))
-average("SinglePrecision", "E1", "averages kept in 32 bits", lambda e, x, rho: np.float32(rho * e + (1 - rho) * (x * x)).astype(e.dtype))
+average(
+    "OfTheLeaf",
+    "E1",
+    "one average for a whole leaf",
+    lambda e, x, rho: rho * e + (1 - rho) * np.mean(x * x) * np.ones_like(x) if x.size else e,
+)
+average(
+    "RhoRounded",
+    "E1",
+    "rho kept with three digits",
+    lambda e, x, rho: round(rho, 3) * e + (1 - round(rho, 3)) * (x * x),
+)
+average(
+    "HalfPrecision",
+    "E1",
+    "averages kept in 16 bits",
+    lambda e, x, rho: (rho * e + (1 - rho) * (x * x)).astype(np.float16).astype(e.dtype),
+)
+average(
+    "SinglePrecision",
+    "E1",
+    "averages kept in 32 bits",
+    lambda e, x, rho: np.float32(rho * e + (1 - rho) * (x * x)).astype(e.dtype),
+)
 SinglePrecision.needs = {"float64"}  # noqa: F821
-average("Transposed", "E1", "the average of a square matrix is transposed", lambda e, x, rho: rho * (e.T if x.shape == x.T.shape else e) + (1 - rho) * (x * x))
+average(
+    "Transposed",
+    "E1",
+    "the average of a square matrix is transposed",
+    lambda e, x, rho: rho * (e.T if x.shape == x.T.shape else e) + (1 - rho) * (x * x),
+)
 
 average_g("RhoSwappedG", "E1", "rho swapped in one average", lambda s, e, g, h: s.average(e, g, 1 - h["rho"]))
 average_g("FixedRho", "E1", "rho is 0.9 whatever is asked for", lambda s, e, g, h: s.average(e, g, 0.9))
-average_g("FirstWhole", "E1", "starts at the first square", lambda s, e, g, h: g * g if h["t"] == 1 else s.average(e, g, h["rho"]))
-average_g("BiasCorrected", "E1", "Adam's correction, stored", lambda s, e, g, h: s.average(e, g, h["rho"]) / (1 - h["rho"] ** h["t"]))
-average_g("EveryOther", "E1", "averaged at every other step", lambda s, e, g, h: s.average(e, g, h["rho"]) if h["t"] % 2 else e)
-average_g("Restart", "E4", "starts anew after a hundred steps", lambda s, e, g, h: s.average(e * (h["t"] % 100 != 0), g, h["rho"]))
-average_g("Growing", "E1", "rho creeps up with the step", lambda s, e, g, h: s.average(e, g, min(h["rho"], (1 + h["t"]) / (10 + h["t"]))))
-average_g("SkipsTiny", "E1", "small squares are left out", lambda s, e, g, h: s.average(e, np.where(abs(g) < 1e-4, 0, g), h["rho"]))
+average_g(
+    "FirstWhole",
+    "E1",
+    "starts at the first square",
+    lambda s, e, g, h: g * g if h["t"] == 1 else s.average(e, g, h["rho"]),
+)
+average_g(
+    "BiasCorrected",
+    "E1",
+    "Adam's correction, stored",
+    lambda s, e, g, h: s.average(e, g, h["rho"]) / (1 - h["rho"] ** h["t"]),
+)
+average_g(
+    "EveryOther",
+    "E1",
+    "averaged at every other step",
+    lambda s, e, g, h: s.average(e, g, h["rho"]) if h["t"] % 2 else e,
+)
+average_g(
+    "Restart",
+    "E4",
+    "starts anew after a hundred steps",
+    lambda s, e, g, h: s.average(e * (h["t"] % 100 != 0), g, h["rho"]),
+)
+average_g(
+    "Growing",
+    "E1",
+    "rho creeps up with the step",
+    lambda s, e, g, h: s.average(e, g, min(h["rho"], (1 + h["t"]) / (10 + h["t"]))),
+)
+average_g(
+    "SkipsTiny",
+    "E1",
+    "small squares are left out",
+    lambda s, e, g, h: s.average(e, np.where(abs(g) < 1e-4, 0, g), h["rho"]),
+)
 average_g("Clamped", "E1", "squares beyond 100 are cut", lambda s, e, g, h: s.average(e, np.clip(g, -10, 10), h["rho"]))
 average_g("CrossTalk", "E1", "the sum of a row leaks in", lambda s, e, g, h: s.average(e, g + 1e-4 * g.sum(), h["rho"]))
 average_g("ScaledByLr", "E1", "lr in the gradient", lambda s, e, g, h: s.average(e, h["lr"] * g, h["rho"]))
-average_g("MeanRemoved", "E1", "the gradient is centred", lambda s, e, g, h: s.average(e, g - (g.mean() if g.size else 0), h["rho"]))
+average_g(
+    "MeanRemoved",
+    "E1",
+    "the gradient is centred",
+    lambda s, e, g, h: s.average(e, g - (g.mean() if g.size else 0), h["rho"]),
+)
 
-average_delta("RhoSwappedDelta", "E3", "rho swapped in one average", lambda s, e, d, g, h: s.average(e, d, 1 - h["rho"]))
+average_delta(
+    "RhoSwappedDelta", "E3", "rho swapped in one average", lambda s, e, d, g, h: s.average(e, d, 1 - h["rho"])
+)
 average_delta("FixedRhoDelta", "E3", "rho is 0.95 whatever is asked for", lambda s, e, d, g, h: s.average(e, d, 0.95))
-average_delta("NoSquareDelta", "E3", "the size instead of the square", lambda s, e, d, g, h: h["rho"] * e + (1 - h["rho"]) * abs(d))
+average_delta(
+    "NoSquareDelta",
+    "E3",
+    "the size instead of the square",
+    lambda s, e, d, g, h: h["rho"] * e + (1 - h["rho"]) * abs(d),
+)
 average_delta("KeepsEps", "E3", "eps is stored", lambda s, e, d, g, h: s.average(e, d, h["rho"]) + h["eps"])
-average_delta("LateStart", "E3", "begins with the second step", lambda s, e, d, g, h: e if h["t"] == 1 else s.average(e, d, h["rho"]))
+average_delta(
+    "LateStart",
+    "E3",
+    "begins with the second step",
+    lambda s, e, d, g, h: e if h["t"] == 1 else s.average(e, d, h["rho"]),
+)
 average_delta("Product", "E3", "Delta times g", lambda s, e, d, g, h: h["rho"] * e + (1 - h["rho"]) * abs(d * g))
 average_delta("NoDecay", "E3", "a running sum", lambda s, e, d, g, h: e + (1 - h["rho"]) * d * d)
 average_delta("NoMemory", "E3", "the last square alone", lambda s, e, d, g, h: d * d)
-average_delta("SparseDelta", "E3", "a zero gradient stops it", lambda s, e, d, g, h: np.where(g == 0, e, s.average(e, d, h["rho"])))
-average_delta("LrDivided", "E3", "the lr is taken out of what it is not in", lambda s, e, d, g, h: s.average(e, d / h["lr"] if h["lr"] else d, h["rho"]))
-average_delta("LrFolded", "E3", "sqrt(lr) in the average", lambda s, e, d, g, h: s.average(e, d * h["lr"] ** 0.5, h["rho"]))
-average_delta("DeltaPlusDecay", "E3", "the square of Delta + g", lambda s, e, d, g, h: s.average(e, d + 1e-5 * g, h["rho"]))
-average_delta("RestartDelta", "E4", "starts anew after fifty steps", lambda s, e, d, g, h: s.average(e * (h["t"] != 50), d, h["rho"]))
-average_delta("BiasCorrectedDelta", "E3", "Adam's correction", lambda s, e, d, g, h: s.average(e, d, h["rho"]) / (1 - h["rho"] ** h["t"]))
-average_delta("ClampedDelta", "E3", "never above 1e-2", lambda s, e, d, g, h: np.minimum(s.average(e, d, h["rho"]), 1e-2))
+average_delta(
+    "SparseDelta",
+    "E3",
+    "a zero gradient stops it",
+    lambda s, e, d, g, h: np.where(g == 0, e, s.average(e, d, h["rho"])),
+)
+average_delta(
+    "LrDivided",
+    "E3",
+    "the lr is taken out of what it is not in",
+    lambda s, e, d, g, h: s.average(e, d / h["lr"] if h["lr"] else d, h["rho"]),
+)
+average_delta(
+    "LrFolded", "E3", "sqrt(lr) in the average", lambda s, e, d, g, h: s.average(e, d * h["lr"] ** 0.5, h["rho"])
+)
+average_delta(
+    "DeltaPlusDecay", "E3", "the square of Delta + g", lambda s, e, d, g, h: s.average(e, d + 1e-5 * g, h["rho"])
+)
+average_delta(
+    "RestartDelta",
+    "E4",
+    "starts anew after fifty steps",
+    lambda s, e, d, g, h: s.average(e * (h["t"] != 50), d, h["rho"]),
+)
+average_delta(
+    "BiasCorrectedDelta",
+    "E3",
+    "Adam's correction",
+    lambda s, e, d, g, h: s.average(e, d, h["rho"]) / (1 - h["rho"] ** h["t"]),
+)
+average_delta(
+    "ClampedDelta", "E3", "never above 1e-2", lambda s, e, d, g, h: np.minimum(s.average(e, d, h["rho"]), 1e-2)
+)
 
 delta("EpsOutside", "E2", "eps beside both roots", lambda g, e, d, eps: -(sq(d) + eps) / (sq(e) + eps) * g)
 delta("EpsOutsideBelow", "E2", "eps beside the lower root", lambda g, e, d, eps: -sq(d + eps) / (sq(e) + eps) * g)
@@ -776,7 +880,12 @@ delta("EpsOutsideAbove", "E2", "eps beside the upper root", lambda g, e, d, eps:
 delta("EpsSquared", "E2", "eps squared in the roots", lambda g, e, d, eps: -sq(d + eps**2) / sq(e + eps**2) * g)
 delta("EpsRoot", "E2", "the root of eps in the roots", lambda g, e, d, eps: -sq(d + eps**0.5) / sq(e + eps**0.5) * g)
 delta("EpsTwice", "E2", "eps twice below", lambda g, e, d, eps: -sq(d + eps) / sq(e + 2 * eps) * g)
-delta("EpsAboveOnly", "E2", "no eps below", lambda g, e, d, eps: -np.where(g == 0, 0, sq(d + eps) / sq(np.where(e == 0, 1, e))) * g)
+delta(
+    "EpsAboveOnly",
+    "E2",
+    "no eps below",
+    lambda g, e, d, eps: -np.where(g == 0, 0, sq(d + eps) / sq(np.where(e == 0, 1, e))) * g,
+)
 delta("EpsOnRatio", "E2", "eps added to the ratio", lambda g, e, d, eps: -sq((d + eps) / (e + eps) + eps) * g)
 delta("EpsFloor", "E2", "eps as a floor", lambda g, e, d, eps: -sq(np.maximum(d, eps)) / sq(np.maximum(e, eps)) * g)
 delta("EpsKeras", "E2", "another library's eps", lambda g, e, d, eps: -sq(d + 1e-7) / sq(e + 1e-7) * g)
@@ -788,15 +897,45 @@ delta("NoRoots", "E2", "no roots", lambda g, e, d, eps: -(d + eps) / (e + eps) *
 delta("SignOnly", "E2", "the sign of g", lambda g, e, d, eps: -sq(d + eps) / sq(e + eps) * np.sign(g))
 delta("Rmsprop", "E2", "nothing above", lambda g, e, d, eps: -g / sq(e + eps))
 delta("Positive", "E2", "the size of g", lambda g, e, d, eps: -sq(d + eps) / sq(e + eps) * abs(g))
-delta("Bounded", "E2", "steps beyond 1/4 are cut", lambda g, e, d, eps: np.clip(-sq(d + eps) / sq(e + eps) * g, -0.25, 0.25))
-delta("Approximate", "E2", "a reciprocal root of 12 bits", lambda g, e, d, eps: -sq(d + eps) * (1 / sq(e + eps)).astype(np.float16).astype(g.dtype) * g)
-delta("LeafNorm", "E2", "one denominator for a leaf", lambda g, e, d, eps: -sq(d + eps) / sq((e.mean() if e.size else 0) + eps) * g)
+delta(
+    "Bounded",
+    "E2",
+    "steps beyond 1/4 are cut",
+    lambda g, e, d, eps: np.clip(-sq(d + eps) / sq(e + eps) * g, -0.25, 0.25),
+)
+delta(
+    "Approximate",
+    "E2",
+    "a reciprocal root of 12 bits",
+    lambda g, e, d, eps: -sq(d + eps) * (1 / sq(e + eps)).astype(np.float16).astype(g.dtype) * g,
+)
+delta(
+    "LeafNorm",
+    "E2",
+    "one denominator for a leaf",
+    lambda g, e, d, eps: -sq(d + eps) / sq((e.mean() if e.size else 0) + eps) * g,
+)
 delta("Scaled", "E2", "a factor that nobody asked for", lambda g, e, d, eps: -0.999 * sq(d + eps) / sq(e + eps) * g)
-delta("SmallIsNothing", "E2", "a threshold for g", lambda g, e, d, eps: -sq(d + eps) / sq(e + eps) * np.where(abs(g) < 1e-8, 0, g))
-delta("SingleInside", "E2", "roots in 32 bits", lambda g, e, d, eps: (-np.float32(sq(d + eps)) / np.float32(sq(e + eps))).astype(g.dtype) * g, needs={"float64"})
-delta("NoEps", "E2", "eps only where the average is zero", lambda g, e, d, eps: -sq(np.where(d == 0, eps, d)) / sq(np.where(e == 0, eps, e)) * g)
+delta(
+    "SmallIsNothing",
+    "E2",
+    "a threshold for g",
+    lambda g, e, d, eps: -sq(d + eps) / sq(e + eps) * np.where(abs(g) < 1e-8, 0, g),
+)
+delta(
+    "SingleInside",
+    "E2",
+    "roots in 32 bits",
+    lambda g, e, d, eps: (-np.float32(sq(d + eps)) / np.float32(sq(e + eps))).astype(g.dtype) * g,
+    needs={"float64"},
+)
+delta(
+    "NoEps",
+    "E2",
+    "eps only where the average is zero",
+    lambda g, e, d, eps: -sq(np.where(d == 0, eps, d)) / sq(np.where(e == 0, eps, e)) * g,
+)
 delta("EpsOne", "E2", "eps is 1e-6 above", lambda g, e, d, eps: -sq(d + 1e-6) / sq(e + eps) * g)
-
 
 
 def momentum(self, g, e_g2, e_delta2, h):
@@ -806,8 +945,12 @@ def momentum(self, g, e_g2, e_delta2, h):
 
 
 rewrite("Momentum", "E2", "a tenth of the last step is added", delta=momentum)
-rewrite("CorrectedInside", "E2", "Adam's correction below",
-        delta=lambda s, g, e, d, h: Numpy.delta(s, g, e / (1 - h["rho"] ** h["t"]), d, h))
+rewrite(
+    "CorrectedInside",
+    "E2",
+    "Adam's correction below",
+    delta=lambda s, g, e, d, h: Numpy.delta(s, g, e / (1 - h["rho"] ** h["t"]), d, h),
+)
 rewrite("Warmup", "E4", "ten steps of warm-up", apply=lambda s, t, d, h: t + h["lr"] * min(1, h["t"] / 10) * d)
 theta("LrTwice", "E4", "lr twice", lambda t, d, h: t + h["lr"] ** 2 * d)
 theta("LrDecays", "E4", "lr decays with the step", lambda t, d, h: t + h["lr"] / (1 + 1e-3 * (h["t"] - 1)) * d)
@@ -815,15 +958,35 @@ theta("LrRootT", "E4", "lr over the root of the step", lambda t, d, h: t + h["lr
 theta("Uphill", "E4", "up instead of down", lambda t, d, h: t - h["lr"] * d)
 theta("Half", "E4", "half a step", lambda t, d, h: t + h["lr"] * d / 2)
 theta("Shrinks", "E4", "a little decay that nobody asked for", lambda t, d, h: (1 - 1e-5) * t + h["lr"] * d)
-theta("Sixteen", "E4", "the parameter passes through 16 bits", lambda t, d, h: np.float16(t + h["lr"] * d).astype(t.dtype))
-theta("ThirtyTwo", "E4", "the parameter passes through 32 bits", lambda t, d, h: np.float32(t + h["lr"] * d).astype(t.dtype), needs={"float64"})
+theta(
+    "Sixteen", "E4", "the parameter passes through 16 bits", lambda t, d, h: np.float16(t + h["lr"] * d).astype(t.dtype)
+)
+theta(
+    "ThirtyTwo",
+    "E4",
+    "the parameter passes through 32 bits",
+    lambda t, d, h: np.float32(t + h["lr"] * d).astype(t.dtype),
+    needs={"float64"},
+)
 theta("LrClamped", "E4", "no lr above 1", lambda t, d, h: t + min(h["lr"], 1) * d)
 theta("LrOnTheta", "E4", "lr on the sum", lambda t, d, h: h["lr"] * (t + d))
 theta("StopsLate", "E4", "nothing moves after a hundred steps", lambda t, d, h: t + h["lr"] * d * (h["t"] <= 100))
-theta("Tail", "E4", "what does not fill a block of 8 stays", lambda t, d, h: t + h["lr"] * d * (np.arange(t.size).reshape(t.shape) < max(t.size // 8 * 8, 8)))
-theta("Blocked", "E4", "nothing beyond the first 128 moves", lambda t, d, h: t + h["lr"] * d * (np.arange(t.size).reshape(t.shape) < 128))
+theta(
+    "Tail",
+    "E4",
+    "what does not fill a block of 8 stays",
+    lambda t, d, h: t + h["lr"] * d * (np.arange(t.size).reshape(t.shape) < max(t.size // 8 * 8, 8)),
+)
+theta(
+    "Blocked",
+    "E4",
+    "nothing beyond the first 128 moves",
+    lambda t, d, h: t + h["lr"] * d * (np.arange(t.size).reshape(t.shape) < 128),
+)
 theta("MatricesOnly", "E4", "scalars are left alone", lambda t, d, h: t + h["lr"] * d if t.ndim else t)
-theta("Grid", "E4", "weights on a grid", lambda t, d, h: np.round((t + h["lr"] * d) * 2**12) / np.asarray(2**12, t.dtype))
+theta(
+    "Grid", "E4", "weights on a grid", lambda t, d, h: np.round((t + h["lr"] * d) * 2**12) / np.asarray(2**12, t.dtype)
+)
 
 
 class LagReadTwice(Numpy):
@@ -867,8 +1030,10 @@ class ByPosition(Numpy):
 
     def step(self, h, grads):
         for name in ("e_g2", "e_delta2"):
-            if {k: x.shape for k, x in h[name].items()} == {k: g.shape for k, g in zip(h[name], grads.values())}:
-                h[name] = dict(zip(grads, h[name].values()))
+            if {k: x.shape for k, x in h[name].items()} == {
+                k: g.shape for k, g in zip(h[name], grads.values(), strict=False)
+            }:
+                h[name] = dict(zip(grads, h[name].values(), strict=False))
         return super().step(h, grads)
 
 
@@ -878,8 +1043,8 @@ class GradientsByPosition(Numpy):
     clause = "E1"
 
     def step(self, h, grads):
-        if all(g.shape == x.shape for g, x in zip(grads.values(), h["params"].values())):
-            grads = dict(zip(h["params"], grads.values()))
+        if all(g.shape == x.shape for g, x in zip(grads.values(), h["params"].values(), strict=False)):
+            grads = dict(zip(h["params"], grads.values(), strict=False))
         return super().step(h, grads)
 
 
@@ -1076,13 +1241,25 @@ class LrOnce(Numpy):
 
 def norm(name, doc, f, **more):
     """A mutant of the norm: f(list of arrays)."""
-    rewrite(name, "G1", doc, norm=lambda self, grads: f([g for g in grads.values() if g.size]), needs={"grad_clip_norm"}, **more)
+    rewrite(
+        name,
+        "G1",
+        doc,
+        norm=lambda self, grads: f([g for g in grads.values() if g.size]),
+        needs={"grad_clip_norm"},
+        **more,
+    )
 
 
 def clip_norm(name, doc, f):
     """A mutant of G1 by f(self, g, c, n), for each leaf."""
-    rewrite(name, "G1", doc, needs={"grad_clip_norm"},
-            clip_norm=lambda s, gs, c: gs if c is None else {k: f(s, g, c, s.norm(gs)) for k, g in gs.items()})
+    rewrite(
+        name,
+        "G1",
+        doc,
+        needs={"grad_clip_norm"},
+        clip_norm=lambda s, gs, c: gs if c is None else {k: f(s, g, c, s.norm(gs)) for k, g in gs.items()},
+    )
 
 
 total = lambda gs: sum(np.sum(g * g) for g in gs)
@@ -1092,11 +1269,19 @@ norm("NormMax", "the largest size", lambda gs: max(np.max(abs(g)) for g in gs))
 norm("NormSquared", "no root", total)
 norm("NormFirst", "of the first leaf", lambda gs: sq(total(gs[:1])))
 norm("NormLast", "all but the last leaf", lambda gs: sq(total(gs[:-1])))
-norm("NormMatrices", "without scalars", lambda gs: sq(total([g for g in gs if g.ndim])) if any(g.ndim for g in gs) else sq(total(gs)))
+norm(
+    "NormMatrices",
+    "without scalars",
+    lambda gs: sq(total([g for g in gs if g.ndim])) if any(g.ndim for g in gs) else sq(total(gs)),
+)
 norm("NormOfNorms", "the sum of the leaves' norms", lambda gs: sum(sq(np.sum(g * g)) for g in gs))
 norm("NormEps", "1e-6 under the root", lambda gs: sq(total(gs) + 1e-6))
 norm("NormFloor", "never below 1e-2", lambda gs: np.maximum(sq(total(gs)), 1e-2))
-norm("NormHalf", "summed in 16 bits", lambda gs: sum(float(np.sum((g * g).astype(np.float16), dtype=np.float16)) for g in gs) ** 0.5)
+norm(
+    "NormHalf",
+    "summed in 16 bits",
+    lambda gs: sum(float(np.sum((g * g).astype(np.float16), dtype=np.float16)) for g in gs) ** 0.5,
+)
 norm("NormUnique", "leaves of one shape count once", lambda gs: sq(total({g.shape: g for g in gs}.values())))
 clip_norm("NormAlways", "small gradients are scaled up", lambda s, g, c, n: g * c / n if n else g)
 clip_norm("NormZeroes", "too large gradients are dropped", lambda s, g, c, n: g if n < c else 0 * g)
@@ -1115,17 +1300,25 @@ def clip_value(name, doc, f):
 
 clip_value("ValueZeroes", "what is too large is dropped", lambda g, v: np.where(abs(g) > v, 0, g))
 clip_value("ValueLower", "from below only", np.maximum if False else lambda g, v: np.maximum(g, -v))
-clip_value("ValueScales", "the leaf is scaled", lambda g, v: g * np.minimum(1, v / max(abs(g).max(), 1e-30)) if g.size else g)
+clip_value(
+    "ValueScales", "the leaf is scaled", lambda g, v: g * np.minimum(1, v / max(abs(g).max(), 1e-30)) if g.size else g
+)
 clip_value("ValueSoft", "tanh", lambda g, v: v * np.tanh(g / v))
 clip_value("ValueHalf", "cut at v / 2", lambda g, v: np.clip(g, -v / 2, v / 2))
 clip_value("ValueOneToV", "between 0 and v", lambda g, v: np.clip(g, 0, v))
-clip_value("ValueEdge", "what meets the threshold is dropped", lambda g, v: np.where(abs(g) >= v, np.where(abs(g) == v, 0, np.sign(g) * v), g))
+clip_value(
+    "ValueEdge",
+    "what meets the threshold is dropped",
+    lambda g, v: np.where(abs(g) >= v, np.where(abs(g) == v, 0, np.sign(g) * v), g),
+)
 clip_value("ValueMatrices", "scalars are not cut", lambda g, v: np.clip(g, -v, v) if g.ndim else g)
 clip_value("ValueAtLeastOne", "never cuts below 1", lambda g, v: np.clip(g, -max(v, 1), max(v, 1)))
 
 
 def decay(name, doc, f, clause="G3", **more):
-    rewrite(name, clause, doc, decay=lambda self, g, t, h: f(g, t, h["weight_decay"], h), needs={"weight_decay"}, **more)
+    rewrite(
+        name, clause, doc, decay=lambda self, g, t, h: f(g, t, h["weight_decay"], h), needs={"weight_decay"}, **more
+    )
 
 
 decay("DecayUp", "weights grow", lambda g, t, w, h: g - w * t)
@@ -1218,7 +1411,10 @@ class ClipTwice(Numpy):
     clause = "G4"
 
     def doors(self, h, grads):
-        return {k: g if h["grad_clip_value"] is None else self.clip_value(g, h["grad_clip_value"]) for k, g in super().doors(h, grads).items()}
+        return {
+            k: g if h["grad_clip_value"] is None else self.clip_value(g, h["grad_clip_value"])
+            for k, g in super().doors(h, grads).items()
+        }
 
 
 class Complex(Numpy):

@@ -1,7 +1,7 @@
 """Make braintools_adadelta/conformance/vectors.json and corpus.json: python tools/vectors.py [--check]
 
-A vector is a training run, the exact answer rounded to double precision, and how far rounding may take an implementation
-from it. A corpus entry names a bug, what an implementation must offer for it to be possible, and the clauses that tell it.
+A vector is a training run, the exact answer in double precision, and how far rounding may take an implementation from
+it. A corpus entry names a bug, what an implementation must offer to have it, and the clauses that tell it.
 """
 
 import json
@@ -98,7 +98,9 @@ def vector(number, clause, dtype, case):
             row[field] = spread([float(x).hex() for x, _ in rows], case.params, names)
             # Outwards, and with what the answer itself lost when it was written in double precision.
             row[f"{field}_within"] = spread(
-                [f"{float((b + abs(x - mp.mpf(float(x)))) * (1 + mp.ldexp(1, -20))):.4g}" for x, b in rows], case.params, names
+                [f"{float((b + abs(x - mp.mpf(float(x)))) * (1 + mp.ldexp(1, -20))):.4g}" for x, b in rows],
+                case.params,
+                names,
             )
         steps.append(row)
     given = {k: float(v).hex() for k, v in case.options.items() if v is not None}

@@ -97,7 +97,9 @@ def runs(rng, dtype, options, *, shapes=SHAPES, steps=4, regions=None, theta=Non
     params = {name: np.asarray(x, kind(dtype)) for name, x in params.items()}
     grads = gradients(rng, shapes, steps, dtype, eps, regions)
     if reorder:
-        grads = [grads[0], *(shuffled(rng, g) for g in grads[1:])] if rng.random() < 0.5 else [
-            shuffled(rng, g) for g in grads
-        ]
+        grads = (
+            [grads[0], *(shuffled(rng, g) for g in grads[1:])]
+            if rng.random() < 0.5
+            else [shuffled(rng, g) for g in grads]
+        )
     return Case(params, grads, options, [] if lrs is None else lrs)

@@ -112,7 +112,9 @@ class Collector:
             words = f"{WORDS[row['status']]:6}{target} {row['test']} {row['variant']}"
             print(words + (f": {row['reason']}" if row.get("reason") else ""), file=out, flush=True)
         elif out.isatty():
-            print(f"\r{100 * self.done // max(self.total, 1):3d}% {target} {clause}\033[K", end="", file=out, flush=True)
+            print(
+                f"\r{100 * self.done // max(self.total, 1):3d}% {target} {clause}\033[K", end="", file=out, flush=True
+            )
         elif self.done == self.total or 10 * self.done // self.total > 10 * (self.done - 1) // self.total:
             print(f"{100 * self.done // self.total:3d}% {target} {clause}", file=out, flush=True)
 
@@ -121,8 +123,23 @@ def judge(targets, options):
     """Run the clause tests on `targets`; return the Collector and pytest's exit status."""
     collector = Collector(targets, options.verbose)
     arguments = [str(HERE / "test_clauses.py"), str(HERE / "test_objects.py")]
-    arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "--import-mode=importlib", f"--confcutdir={HERE}"]
-    arguments += ["-p", "braintools_adadelta.conformance.plugin", "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest"]
+    arguments += [
+        "-c",
+        str(HERE / "pytest.ini"),
+        f"--rootdir={HERE}",
+        "--import-mode=importlib",
+        f"--confcutdir={HERE}",
+    ]
+    arguments += [
+        "-p",
+        "braintools_adadelta.conformance.plugin",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:doctest",
+    ]
     arguments += [f"--implementation={target}" for target in targets]
     arguments += [f"--adadelta-examples={options.examples}", f"--adadelta-seed={options.seed}"]
     arguments += [f"--adadelta-clause={clause}" for clause in options.clause or ()]
@@ -234,7 +251,9 @@ def details(target, row, verbose):
     blind = row["resolving"]["blind"]
     total = row["resolving"]["told"] + len(blind)
     if total:
-        lines.append(f"  resolving power: {row['resolving']['told']} of the {total} bugs of the corpus would be told apart")
+        lines.append(
+            f"  resolving power: {row['resolving']['told']} of the {total} bugs of the corpus would be told apart"
+        )
         if verbose:
             lines += [f"    not {bug}: {why}" for bug, why in blind.items()]
         elif blind:
@@ -255,7 +274,9 @@ def details(target, row, verbose):
         elif found["known"]:
             lines += [f"  {clause}: {reason}" for reason in found["known"]]
         elif found["status"] == "range":
-            lines.append(f"  {clause}: extreme input: {(found.get('counterexample') or found.get('message', ''))[:300]}")
+            lines.append(
+                f"  {clause}: extreme input: {(found.get('counterexample') or found.get('message', ''))[:300]}"
+            )
     return "\n".join(lines)
 
 

@@ -88,7 +88,9 @@ def pytest_runtest_makereport(item, call):
     properties = {"target": it.target, "clause": clause_of(item.function), "ulps": ulps}
     if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         error, it.failed = call.excinfo.value, True
-        properties["message"] = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error)
+        properties["message"] = (
+            f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error)
+        )
         if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
             case, miss = error.case, error.miss
             driven = CLAUSES[clause_of(item.function)].level == "braintools"  # by hand: no snippet can repeat it

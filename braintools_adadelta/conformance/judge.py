@@ -150,9 +150,13 @@ def explain(run, view, fields, form, sign):
     wide = dtype.kind == "c"
     fmt = ulp.FORMATS["float32" if dtype == "complex64" else "float64" if dtype == "complex128" else dtype.name]
     where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
-    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {
-        "largest": exact(largest_root(fmt))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
-    }
+    options = (
+        {"lr": 1.0}
+        | {k: v for k, v in case.options.items() if v is not None}
+        | {
+            "largest": exact(largest_root(fmt))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
+        }
+    )
     theta = exact(pairs(run.theta[0]))
     e_g2 = e_delta2 = exact([0.0] * len(theta))
     carried, misses, worst = None, [], {}
@@ -308,7 +312,9 @@ def literals(tree):
 
 def snippet(target, case, miss=None):
     """Return Python that reproduces a case."""
-    options = "".join(f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0))
+    options = "".join(
+        f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
+    )
     lines = ["import numpy as np", "from braintools_adadelta.conformance import adapters"]
     if any(x.dtype.name == "bfloat16" for x in case.params.values()):
         lines[1:1] = ["import ml_dtypes"]
@@ -319,7 +325,9 @@ def snippet(target, case, miss=None):
         lines.append(f"h = it.step(h, {literals(grads)})")
     show = "it.params(h)"
     if miss is not None:
-        show = {"theta": "it.params(h)", "e_g2": "it.accumulators(h)[0]", "e_delta2": "it.accumulators(h)[1]"}[miss.field]
+        show = {"theta": "it.params(h)", "e_g2": "it.accumulators(h)[0]", "e_delta2": "it.accumulators(h)[1]"}[
+            miss.field
+        ]
         show += f"[{miss.parameter!r}]"
         lines.append(f"print({show})  # got {miss.got!r}, exactly {miss.exact!r}")
     else:
@@ -330,7 +338,9 @@ def snippet(target, case, miss=None):
 def summary(case, miss):
     """Return `inputs => got != wanted` in a line."""
     numbers = lambda tree: ", ".join(f"{name} = {np.asarray(x).tolist()}" for name, x in tree.items())
-    options = ", ".join(f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0))
+    options = ", ".join(
+        f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
+    )
     steps = "; ".join(
         ("" if not case.lrs or case.lrs[t] is None else f"lr={case.lrs[t]:g}, ") + numbers(g)
         for t, g in enumerate(case.grads)

@@ -204,7 +204,9 @@ def test_L1_lr(implementation, dtype, hyper, rng, examples):
     if not implementation.sets_lr:
         pytest.skip("no way to set the lr is offered")
     for k in examples:
-        lrs = [[0.25, 0.0, 3.0, None], [None, 3.0, None, 0.0]][k] if k < 2 else rng.permutation([0, 0.25, 1, 3]).tolist()
+        lrs = (
+            [[0.25, 0.0, 3.0, None], [None, 3.0, None, 0.0]][k] if k < 2 else rng.permutation([0, 0.25, 1, 3]).tolist()
+        )
         conforms(implementation, runs(rng, dtype, HYPER[hyper], lrs=lrs))
 
 
@@ -233,7 +235,9 @@ def test_G1_clip_norm(implementation, c, dtype, rng, examples):
     for k in examples:
         shapes = [SHAPES, ALIKE, MANY][k % 3]
         hyper, region = (SMALL, "near_eps") if c == 1e-3 else (CLIP, "ordinary")
-        conforms(implementation, runs(rng, dtype, hyper | {"grad_clip_norm": c}, shapes=shapes, steps=3, regions=region))
+        conforms(
+            implementation, runs(rng, dtype, hyper | {"grad_clip_norm": c}, shapes=shapes, steps=3, regions=region)
+        )
 
 
 @each_dtype
@@ -290,7 +294,9 @@ def test_G4_narrow(implementation, dtype, rng, examples):
     """The same in 16 bits."""
     need(implementation, dtype, *ORDER)
     for _ in examples:
-        conforms(implementation, runs(rng, dtype, NARROW["large_eps"] | ORDER, shapes=ALIKE, steps=3, regions="near_eps"))
+        conforms(
+            implementation, runs(rng, dtype, NARROW["large_eps"] | ORDER, shapes=ALIKE, steps=3, regions="near_eps")
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- X: range
@@ -338,7 +344,9 @@ def test_X1_norm(implementation, size, dtype):
     big = overflow(dtype) ** 0.75
     g = np.array([3 * big, -4 * big], dtype) if size == "huge" else np.array([3 / big, -4 / big], dtype)
     params = {"w": np.zeros(2, dtype)}
-    conforms(implementation, Case(params, [{"w": g}] * 2, CLIP | {"grad_clip_norm": 1.0 if size == "huge" else 1 / big}))
+    conforms(
+        implementation, Case(params, [{"w": g}] * 2, CLIP | {"grad_clip_norm": 1.0 if size == "huge" else 1 / big})
+    )
 
 
 @each_dtype
@@ -369,5 +377,3 @@ def test_X3_complex(implementation, dtype, hyper, rng, examples):
     need(implementation, dtype)
     for _ in examples:
         conforms(implementation, runs(rng, dtype, HYPER[hyper], steps=3))
-
-

@@ -102,7 +102,9 @@ def test_B1_register(objects):
         seen.append(values(states))
     exact_run(objects, PARAMS, GRADS, OPTIONS, seen)
     weights = brainstate.nn.Linear(2, 3).states(brainstate.ParamState)
-    objects.optimizer(weights).update({k: {n: jnp.ones_like(x) for n, x in s.value.items()} for k, s in weights.items()})
+    objects.optimizer(weights).update(
+        {k: {n: jnp.ones_like(x) for n, x in s.value.items()} for k, s in weights.items()}
+    )
 
 
 def test_B1_again(objects):
