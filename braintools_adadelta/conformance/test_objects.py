@@ -87,6 +87,21 @@ def drive(optimizer, states, grads, before=lambda t: None):
     return seen
 
 
+@pytest.mark.parametrize("options", [{}, {"rho": 0.95}, {"lr": 0.5, "rho": 0.9}], ids=str)
+def test_S3_examples(objects, options):
+    """The three examples of the page: construct, register the parameters of a layer; then train a step."""
+    import brainstate
+
+    states = brainstate.nn.Linear(10, 5).states(brainstate.ParamState)
+    optimizer = objects.cls(**options)
+    optimizer.register_trainable_weights(states)
+    assert optimizer.current_lr == options.get("lr", 1.0) and optimizer.rho == options.get("rho", 0.9)
+    (before,) = (state.value for state in states.values())
+    optimizer.update({key: {name: np.ones_like(x) for name, x in before.items()} for key in states})
+    (after,) = (state.value for state in states.values())
+    assert all((after[name] < before[name]).all() for name in before)
+
+
 def test_B1_register(objects):
     """register_trainable_weights gives the optimizer back, for nested dicts and for modules."""
     import brainstate
