@@ -62,14 +62,17 @@ def append_lr(optimizer, index, lr):
     base = spec.check("lr", optimizer.base_lr if given is None else given)
     ratio = base / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 1.0
     for one in family(scheduler):
-        for name in ("base_lrs", "max_lrs", "min_lrs") if hasattr(one, "max_lrs") else ("base_lrs",):
-            values = getattr(one, name)
-            values += [values[0] * ratio] * (index + 1 - len(values))
+        for name in ("base_lrs", "max_lrs", "min_lrs"):
+            if name == "base_lrs" or hasattr(one, "max_lrs") and hasattr(one, name):
+                values = getattr(one, name)
+                values += [values[0] * ratio] * (index + 1 - len(values))
     scheduler.base_lrs[index] = base
-    lrs = list(scheduler.get_lr())
-    now = lrs[index] if index < len(lrs) else base
-    scheduler.current_lrs.value = [*scheduler.current_lrs.value, *[now] * (index + 1)][: index + 1]
-    return now
+    for one in reversed(family(scheduler)):  # the parts first: the whole asks them
+        now, lrs = list(one.current_lrs.value), list(one.get_lr())
+        now += [lrs[index] if index < len(lrs) else one.base_lrs[index]] * (index + 1 - len(now))
+        now[index] = lrs[index] if index < len(lrs) else now[index]
+        one.current_lrs.value = now
+    return now[index]
 
 
 def accumulators(opt_state):

@@ -4,7 +4,6 @@
 __all__ = ['is_quantity', 'bare', 'enter', 'leave', 'store', 'loss_unit', 'is_pure', 'without_units', 'enter_gradients']
 
 # %% ../nbs/04_leaf.ipynb #c3
-import jax
 import jax.numpy as jnp
 from jax import lax
 
