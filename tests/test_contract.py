@@ -1,4 +1,4 @@
-"""Where braintools' Adadelta breaks, and ours does not: groups, live options, special parameters, copies, schedulers."""
+"""Where braintools' Adadelta breaks and ours does not: groups, schedulers, live options, special parameters, copies."""
 
 import copy
 import pickle
@@ -368,8 +368,10 @@ def test_a_huge_gradient_moves_the_weight_and_it_goes_on_learning(dtype):
         ours = Adadelta().register_trainable_weights({"w": w})
         ours.update({"w": jnp.array([g], dtype)})
         first = float(w.value[0])
-        np.testing.assert_allclose(first, -0.0031623, rtol=float(jnp.finfo(dtype).eps))
-        brainstate.transform.for_loop(lambda _: ours.update({"w": jnp.ones(1, dtype)}), jnp.arange(2000))  # it fades
+        # sqrt(eps / (1 - rho)), within what two roots, a quotient and two products may add to the rounding of theta
+        np.testing.assert_allclose(first, -np.sqrt(1e-6 / (1 - 0.9)), rtol=4 * float(jnp.finfo(dtype).eps))
+        train = lambda _, ours=ours: ours.update({"w": jnp.ones(1, dtype)})
+        brainstate.transform.for_loop(train, jnp.arange(2000))  # the memory of it fades
         assert w.value[0] < first and np.isfinite(jax.tree.leaves(ours.opt_state.value)).all()
 
 
