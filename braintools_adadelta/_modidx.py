@@ -25,6 +25,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'braintools_adadelta/equations.py'),
                                                'braintools_adadelta.equations.scale': ( 'equations.html#scale',
                                                                                         'braintools_adadelta/equations.py')},
+            'braintools_adadelta.interop': {},
             'braintools_adadelta.leaf': { 'braintools_adadelta.leaf.bare': ('leaf.html#bare', 'braintools_adadelta/leaf.py'),
                                           'braintools_adadelta.leaf.enter': ('leaf.html#enter', 'braintools_adadelta/leaf.py'),
                                           'braintools_adadelta.leaf.enter_gradients': ( 'leaf.html#enter_gradients',

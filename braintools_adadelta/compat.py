@@ -80,11 +80,11 @@ def accumulators(opt_state):
 
     Braintools saves a chain: an empty state for each clip and for the decay, the accumulators, and a count.
     """
-    if not isinstance(opt_state, dict) or "e_g2" in opt_state:
+    if not isinstance(opt_state, dict) or not all(isinstance(part, dict) for part in opt_state.values()):
         return opt_state
     parts = [part for part in opt_state.values() if part != {} and set(part) != {"count"}]
     if any({"mu", "nu"} & set(part) for part in parts):
         raise ValueError("the state is of a parameter group trained by Adam: it has no accumulators of Adadelta.")
-    if len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
+    if "e_g2" not in opt_state and len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
         return {"e_g2": parts[0]["e_g"], "e_delta2": parts[0]["e_x"]}
     return opt_state

@@ -873,7 +873,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             lacks = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(got.keys() - want.keys())}"
             raise ValueError(f"the state {lacks}: pass what state_dict() gave.")
         got = {name: got.get(name, plain(x)) for name, x in want.items()}
-        if got["param_groups_opt_states"] != {}:
+        if not isinstance(others := got["param_groups_opt_states"], dict) or others:
             raise ValueError("the state is of groups that were trained by Adam: it has no accumulators of Adadelta.")
         memory = compat.accumulators(got["opt_state"])
         for what, x, like in (
