@@ -752,13 +752,15 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
 
     # --------------------------------------------------------------------- steps
 
-    def update(self, grads):
+    def update(self, grads, **extra_args):
         """Take one step: change every registered State, the accumulators and the step count in place.
 
         Parameters
         ----------
         grads : dict or other pytree of arrays
             A gradient for every registered parameter, under the same keys. Further keys are ignored.
+        **extra_args
+            Taken and not used: what line searches of other optimizers need.
 
         Raises
         ------
@@ -799,7 +801,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         if any(schedules):
             scheduler.current_lrs.value = lrs
 
-    def step(self, grads):
+    def step(self, grads, **extra_args):
         """Take one step; the same as :meth:`update`."""
         self.update(grads)
 
