@@ -130,9 +130,8 @@ def test_arguments_outside_their_domain(name, value):
 def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
     w = state(4.0)
     ours = optimizer({"w": w}, **OPTIONS)
-    setattr(ours, name, float("nan"))
     with pytest.raises(ValueError, match=f"^{name} = nan"):
-        ours.update({"w": jnp.array([8.0])})
+        setattr(ours, name, float("nan"))
     setattr(ours, name, 0.5)
     ours.update({"w": jnp.array([8.0])})
     assert_near_exact(w.value, [4.0], [[8.0]], form=PLAIN, **(OPTIONS | {name: 0.5}))
@@ -147,8 +146,7 @@ def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
         ([], ValueError, "there is no State in it"),
         ({"x": {"w": None}}, TypeError, "parameter 'x.w' is None: it must be a brainstate.State"),
         ({"w": 1.0}, TypeError, "parameter 'w' is 1.0: it must be a brainstate.State"),
-        ({"w": brainstate.ParamState(jnp.arange(3))}, TypeError, "'w' has dtype int32: it must be real floating-point"),
-        ({"w": brainstate.ParamState(1j * jnp.ones(2))}, TypeError, "'w' has dtype complex64: it must be real"),
+        ({"w": brainstate.ParamState(jnp.arange(3))}, TypeError, "'w' has dtype int32: it must be floating-point"),
         ({"x": {"w": state(1.0)}, ("x", "w"): state(1.0)}, ValueError, "Comparator|two States are named 'x.w'"),
         ([{"0": state(1.0)}, {"0": state(1.0)}], None, ""),
     ],
