@@ -2,6 +2,7 @@
 
 import sys
 
+import brainstate
 import jax
 
 
@@ -27,6 +28,11 @@ class Relative:
 def family(scheduler):
     """Return `scheduler` and the schedulers that it is made of."""
     return [scheduler, *(one for part in getattr(scheduler, "schedulers", ()) for one in family(part))]
+
+
+def states_in(scheduler):
+    """Return all States in `scheduler`."""
+    return [x for one in family(scheduler) for x in vars(one).values() if isinstance(x, brainstate.State)]
 
 
 def check_scheduler(scheduler):

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['update_all', 'count_on', 'OptimState', 'parts_of', 'is_traced', 'AccumulatorState', 'Fixed', 'lr_at', 'LRScheduler',
            'GroupLR', 'Group', 'is_leaf', 'keys_of', 'name_of', 'states_in', 'leaves_of', 'like', 'check_parameter',
-           'gradient_of', 'plain', 'flat', 'shape_of', 'check_form', 'check_count', 'filled', 'StatePickler',
+           'gradient_of', 'plain', 'as_key', 'flat', 'shape_of', 'check_form', 'check_count', 'filled', 'StatePickler',
            'revive_state', 'pickled', 'revive', 'not_picklable', 'Adadelta']
 
 # %% ../nbs/05_optimizer.ipynb #c3
@@ -218,13 +218,18 @@ class GroupLR(OptimState):
         super().__init__(value, scheduler=scheduler, index=index)
 
     @property
-    def value(self):
+    def in_force(self):
+        """The lr that the next step takes."""
         own, lrs = OptimState.value.fget(self), self.scheduler.current_lrs.value
         return lrs[self.index] if self.index < len(lrs) else own
 
+    @property
+    def value(self):
+        return self.in_force if hasattr(self.scheduler, "put") else OptimState.value.fget(self)
+
     @value.setter
     def value(self, value):
-        before, lrs = self.value, list(self.scheduler.current_lrs.value)
+        before, lrs = self.in_force, list(self.scheduler.current_lrs.value)
         if not isinstance(value, jax.Array):
             value = spec.check("lr", value)
         elif value.shape:
@@ -238,6 +243,13 @@ class GroupLR(OptimState):
         elif self.index < len(lrs):
             self.scheduler.current_lrs.value = [*lrs[: self.index], value, *lrs[self.index + 1 :]]
         OptimState.value.fset(self, value)
+
+    def show(self, lr):
+        """Let :attr:`value` be `lr`, and put it in force if it is not."""
+        if float(self.in_force) == lr:
+            OptimState.value.fset(self, lr)
+        else:
+            self.value = lr
 
 
 class Group(dict):
@@ -362,8 +374,15 @@ def plain(tree):
         tree = {str(k): x for k, x in enumerate(tree)}
     if not isinstance(tree, dict):
         return tree
-    key = lambda k: ast.literal_eval(k) if isinstance(k, str) and k.startswith("(") else k
-    return {name_of((key(k),)): plain(x) for k, x in tree.items()}
+    return {name_of((as_key(k),)): plain(x) for k, x in tree.items()}
+
+
+def as_key(key):
+    """Return the tuple that the string `key` was before it was saved, or `key`."""
+    try:
+        return ast.literal_eval(key) if isinstance(key, str) and key.startswith("(") else key
+    except (SyntaxError, ValueError):
+        return key
 
 
 def flat(tree, name=()):
@@ -582,7 +601,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.param_states = {}
         self.param_groups = [Group({}, self._current_lr, weight_decay)]
         self.param_groups_opt_states = []
-        self._group_states = []  # those of param_groups, where brainstate looks for States
+        self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
+        self._lr_states = compat.states_in(lr)
         self._keys = {}
         self._detached = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
@@ -676,6 +696,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             As in :meth:`register_trainable_weights`; if a parameter is in an added group already, or `lr` is a function
             and the optimizer's is a scheduler of another library.
         """
+        if self.opt_state is None:
+            raise ValueError("no parameters: call register_trainable_weights() before add_param_group().")
         new, relinked, known = self._sorted_out(param_states)
         for group in self.param_groups[1:]:
             for name in known | relinked.keys():
@@ -769,7 +791,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             (tuple(part for name in group["params"] for part in parts[name]), group.decay.value.value, schedule)
             for group, schedule in zip(every, schedules, strict=True)
         )
-        lrs, counts = [group["lr"].value for group in every], (self.step_count.value, self.skipped_steps.value)
+        lrs, counts = [group["lr"].in_force for group in every], (self.step_count.value, self.skipped_steps.value)
         traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
         take_step = update_all.__wrapped__ if traced else update_all
         theta, after, counts, lrs = take_step(
@@ -841,7 +863,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         return {
             "step_count": self.step_count.value,
             "skipped_steps": self.skipped_steps.value,
-            "lr": self.current_lr,
+            "lr": self._current_lr.in_force,
             "base_lr": self.base_lr,
             "param_groups": {
                 str(k): {
@@ -849,7 +871,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                         name: jax.tree.map(bare, state.value, is_leaf=is_quantity)
                         for name, state in group["params"].items()
                     },
-                    "lr": group["lr"].value,
+                    "lr": group["lr"].in_force,
                     "weight_decay": group["weight_decay"],
                 }
                 for k, group in enumerate(self.param_groups)
@@ -911,8 +933,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             self._lr_scheduler.load_state_dict(numbers)
         for group, lr, decay in zip(self.param_groups, lrs, decays, strict=True):
             group["weight_decay"] = decay
-            if float(group["lr"].value) != lr:
-                group["lr"].value = lr
+            group["lr"].show(lr)
         self._base_lr = base_lr
         self.step_count.value, self.skipped_steps.value = counts
         self.opt_state.value = after

@@ -209,19 +209,24 @@ def test_trainer_fits_saves_and_resumes(tmp_path):
 # --------------------------------------------------------------------------------------------------------------- Orbax
 
 
-def test_orbax_saves_and_restores_the_states(tmp_path):
-    ocp = pytest.importorskip("orbax.checkpoint")
-    ours, again = trained(0.5), trained(0.5, steps=1)
-    states = lambda optimizer: {".".join(map(str, k)): s for k, s in brainstate.graph.states(optimizer).items()}
-    values = {name: s.value for name, s in states(ours).items()}
-    checkpointer = ocp.StandardCheckpointer()
-    checkpointer.save(tmp_path / "states", values)
-    checkpointer.wait_until_finished()
-    restored = checkpointer.restore(tmp_path / "states", values)
-    for name, s in states(again).items():
-        s.value = restored[name]
+def states_of(optimizer):
+    return {".".join(map(str, path)): s for path, s in brainstate.graph.states(optimizer).items()}
+
+
+@pytest.mark.parametrize("lr", LRS)
+@pytest.mark.parametrize("through", ["memory", "Orbax"])
+def test_all_that_is_needed_to_go_on_is_in_the_states(lr, through, tmp_path):
+    ours, again = trained(LRS[lr]()), trained(LRS[lr](), steps=1)
+    values = {name: s.value for name, s in states_of(ours).items()}
+    if through == "Orbax":
+        checkpointer = pytest.importorskip("orbax.checkpoint").StandardCheckpointer()
+        checkpointer.save(tmp_path / "states", values)
+        checkpointer.wait_until_finished()
+        values = checkpointer.restore(tmp_path / "states", values)
+    for name, s in states_of(again).items():
+        s.value = values[name]
     for each in (ours, again):
-        each.update(GRADS)
+        each.update(GRADS), each.lr_scheduler.step(), each.update(GRADS)
     same(everything(again), everything(ours))
 
 

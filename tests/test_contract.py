@@ -104,6 +104,9 @@ def test_a_group_that_is_refused_changes_nothing(bad):
 def test_nested_groups_and_registering_after_adding_one():
     a, b, c = *two(), state(1.0)
     ours = Adadelta(**OPTIONS)
+    with pytest.raises(ValueError, match=r"call register_trainable_weights\(\) before add_param_group"):
+        ours.add_param_group({"x": {"b": b}}, lr=0.5)
+    ours.register_trainable_weights({"a": a})
     ours.add_param_group({"x": {"b": b}}, lr=0.5)
     ours.register_trainable_weights({"a": a, "c": c})
     ours.update({"a": G[0]["a"], "c": G[0]["b"], "x": {"b": G[0]["b"]}})
@@ -233,7 +236,7 @@ def trained(make, how, steps=6):
     arguments = (jnp.float32(1.0),) if isinstance(scheduler, LR.ReduceLROnPlateau) else ()
 
     def one(_):
-        lr = jnp.asarray(ours.current_lr, jnp.float32)
+        lr = jnp.asarray(scheduler.get_last_lr()[0], jnp.float32)
         ours.update({"w": jnp.ones(1)})
         scheduler.step(*arguments)
         return lr
@@ -260,6 +263,8 @@ def test_schedulers_of_braintools(name, how):
     np.testing.assert_allclose(lrs, expected, rtol=1e-5, atol=1e-6)  # XLA's powers and cosines, compiled or not
     near(w.value, [4.0], [[1.0]] * 6, lrs=lrs)
     assert ours.current_lr == ours.param_groups[0]["lr"].value == ours.lr.get_last_lr()[0]
+    if name == "WarmupScheduler":  # until its first step() the base lr is shown, as in the original
+        assert Adadelta(lr=SCHEDULERS[name]()).current_lr == 1.0 and lrs[0] == 0.0
     assert len(set(expected)) > 1
 
 

@@ -91,6 +91,7 @@ def torch_steps(parameters, optimizer, grads):
         optimizer.step()
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_from_torch():
     parameters, theirs = torch_optimizer(START)
     torch_steps(parameters, theirs, GRADS[:3])
@@ -103,6 +104,7 @@ def test_from_torch():
     assert optimizer.step_count.value == 6
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_to_torch():
     optimizer, states = ours(START)
     for g in GRADS[:3]:
@@ -114,6 +116,7 @@ def test_to_torch():
     near({"w": w, "layer": {"b": b}})
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_torch_state_before_its_first_step():
     _, theirs = torch_optimizer(START)
     with pytest.raises(
