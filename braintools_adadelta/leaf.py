@@ -4,6 +4,7 @@
 __all__ = ['is_quantity', 'bare', 'enter', 'leave', 'store', 'loss_unit', 'is_pure', 'without_units', 'enter_gradients']
 
 # %% ../nbs/04_leaf.ipynb #c3
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -39,7 +40,7 @@ def store(x, dtype):
     if x.dtype == dtype:
         return x
     largest = float(jnp.finfo(dtype).max)
-    return lax.select(jnp.abs(x) == jnp.inf, x, jnp.minimum(x, largest).astype(x.dtype)).astype(dtype)
+    return lax.select(jnp.abs(x) == jnp.inf, x, jnp.clip(x, -largest, largest).astype(x.dtype)).astype(dtype)
 
 # %% ../nbs/04_leaf.ipynb #c20
 def loss_unit(g, theta):
@@ -102,7 +103,8 @@ def enter_gradients(grads, theta, wides):
     """
 
     def one(g, x, wide):
-        working = jnp.promote_types(bare(x).dtype, wide)  # complex for complex
-        return enter(jnp.conj(jnp.asarray(g).astype(working)), wide)
+        g, working = jnp.asarray(g), jnp.promote_types(bare(x).dtype, wide)  # complex for complex
+        inside = enter(jnp.conj(g.astype(jnp.promote_types(g.dtype, working))), wide)
+        return jax.tree.map(lambda part: store(part, jnp.finfo(working).dtype), inside)
 
     return {name: one(g, theta[name], wides[name]) for name, g in without_units(grads, theta).items()}

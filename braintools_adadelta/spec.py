@@ -13,7 +13,7 @@ RULES = {  # argument: the rule in words, the rule, why or what to do
     "rho": (
         "a number in [0, 1)",
         lambda x: 0 <= x < 1,
-        "0.9 averages over about 10 steps; at 1 nothing is ever averaged in",
+        "0.9 averages over about 10 steps",
     ),
     "eps": ("a finite number > 0", lambda x: 0 < x < math.inf, "1e-6 is usual; with 0 the first step is 0/0"),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf, "0.0 turns it off"),
@@ -37,44 +37,39 @@ def check(name, value):
 
 # %% ../nbs/00_spec.ipynb #c26
 class Clause(NamedTuple):
-    """One numbered statement of the spec."""
+    """One numbered statement of the spec.
+
+    `source` is seed (the page), paper (Zeiler 2012, arXiv:1212.5701), observed (braintools 0.3.0, run) or ours.
+    `level` says for whom it decides: equations for everybody, options where they are offered, braintools for
+    classes with that interface, range (extreme input) for ours.
+    """
 
     name: str
     statement: str
-    source: (
-        str  # seed: the page; paper: Zeiler 2012, arXiv:1212.5701; observed: braintools 0.3.0, run; ours: our decision
-    )
-    level: str  # equations: judged in every implementation; options: where offered; braintools: that interface; range: extreme input; ours
+    source: str
+    level: str
 
 
-SIGNATURE = {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0, "grad_clip_norm": None, "grad_clip_value": None}
-CLAUSES = {
-    "S1": Clause("signature", "the six arguments of SIGNATURE, in that order, with those defaults", "seed", "options"),
-    "S2": Clause("start", "E[g2]_0 = E[Delta2]_0 = 0, shaped like the parameter", "paper, observed", "equations"),
-    "S3": Clause("examples", "the three examples of the page run", "seed", "braintools"),
-    "G1": Clause(
-        "clip-norm",
-        "n = sqrt of the sum of squares over ALL parameters; g <- g if n < c, else g * c / n",
-        "observed",
-        "options",
-    ),
-    "G2": Clause("clip-value", "g <- min(max(g, -v), v), elementwise", "seed, observed", "options"),
-    "G3": Clause("weight-decay", "g <- g + weight_decay * theta", "seed, observed", "options"),
-    "G4": Clause("order", "G1, G2, G3, then E1", "observed", "options"),
-    "E1": Clause("average-gradient", "E[g2]_t = rho E[g2]_{t-1} + (1 - rho) g_t^2", "seed", "equations"),
-    "E2": Clause("delta", "Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t", "seed", "equations"),
-    "E3": Clause("average-delta", "E[Delta2]_t = rho E[Delta2]_{t-1} + (1 - rho) Delta_t^2", "seed", "equations"),
-    "E4": Clause("apply", "theta_t = theta_{t-1} + lr_t Delta_t", "seed for lr = 1, observed", "equations"),
-    "L1": Clause(
-        "lr",
-        "lr_t is the value in force when the step is taken: a number, a scheduler's, or a function of the step count",
-        "seed, observed",
-        "equations",
-    ),
-    "X1": Clause(
-        "saturate",
-        "part of E1: a finite component of g whose square would overflow counts as the largest whose square is finite",
-        "ours",
-        "range",
-    ),
-}
+SIGNATURE = {
+    "lr": 1.0, "rho": 0.9, "eps": 1e-6,
+    "weight_decay": 0.0, "grad_clip_norm": None, "grad_clip_value": None,
+}  # fmt: skip
+CLAUSES = {id: Clause(*(" ".join(part.split()) for part in row.split("|"))) for id, row in {
+    "S1": "signature        | the arguments of SIGNATURE, in that order, with those defaults  | seed            | options",
+    "S2": "start            | E[g2]_0 = E[Delta2]_0 = 0, shaped like the parameter            | paper, observed | equations",
+    "S3": "examples         | the three examples of the page run                              | seed            | braintools",
+    "G1": "clip-norm        | n = sqrt of the sum of squares over ALL parameters;"
+          "                   g <- g if n < c, else g * c / n                                 | observed        | options",
+    "G2": "clip-value       | g <- min(max(g, -v), v), elementwise                            | seed, observed  | options",
+    "G3": "weight-decay     | g <- g + weight_decay * theta                                   | seed, observed  | options",
+    "G4": "order            | G1, G2, G3, then E1                                             | observed        | options",
+    "E1": "average-gradient | E[g2]_t = rho E[g2]_{t-1} + (1 - rho) g_t^2                     | seed            | equations",
+    "E2": "delta            | Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t | seed        | equations",
+    "E3": "average-delta    | E[Delta2]_t = rho E[Delta2]_{t-1} + (1 - rho) Delta_t^2         | seed            | equations",
+    "E4": "apply            | theta_t = theta_{t-1} + lr_t Delta_t                            | seed, observed  | equations",
+    "L1": "lr               | lr_t is the value in force when the step is taken               | seed, observed  | equations",
+    "X1": "saturate         | part of E1: a finite component of g whose square would overflow"
+          "                   counts as the largest whose square is finite                    | ours            | range",
+    "X2": "wide-accumulators | 16-bit parameters: accumulators and arithmetic in float32,"
+          "                   theta rounded once                                              | ours            | ours",
+}.items()}  # fmt: skip

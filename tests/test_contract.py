@@ -15,7 +15,7 @@ import pytest
 import saiunit as u
 from exactly import assert_near_exact
 
-from braintools_adadelta import Adadelta, LRScheduler
+from braintools_adadelta import Adadelta, LRScheduler, scale_by_adadelta
 from braintools_adadelta.oracle.bounds import PLAIN
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
@@ -582,3 +582,75 @@ def test_it_counts_as_an_optimizer_whenever_braintools_is_imported(when):
     }[when] + "\nassert isinstance(o, braintools.optim.Optimizer) and isinstance(o, braintools.optim.OptaxOptimizer)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------- buffers that somebody else may hold
+
+HOLDERS = {  # how accumulators get into other hands
+    "opt_state.value": lambda ours: jax.tree.leaves(ours.opt_state.value),
+    "the tuple": lambda ours: ours.opt_state.value,
+    "one dictionary": lambda ours: ours.opt_state.value.e_g2,
+    "state_dict": lambda ours: ours.state_dict()["opt_state"],
+    "copy": lambda ours: ours.opt_state.copy().value,
+    "treefy_states": lambda ours: brainstate.graph.treefy_states(ours),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_accumulators_in_other_hands_live_on(holder):
+    w = brainstate.ParamState(jnp.ones(3))
+    ours = Adadelta().register_trainable_weights({"w": w})
+    ours.update({"w": jnp.ones(3)})
+    held = HOLDERS[holder](ours)
+    before = [np.array(x) for x in jax.tree.leaves(held)]
+    ours.update({"w": jnp.ones(3)})
+    for now, then in zip(jax.tree.leaves(held), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def by_grad(ours, w):
+    jax.grad(lambda x: (ours.update({"w": x}), w.value.sum())[1])(jnp.ones(3))
+
+
+def by_vmap(ours, w):
+    brainstate.transform.vmap(lambda x: ours.update({"w": x}))(jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("transform", [by_grad, by_vmap])
+def test_a_transform_that_fails_loses_nothing(transform):
+    w = brainstate.ParamState(jnp.ones(3))
+    ours = Adadelta().register_trainable_weights({"w": w})
+    ours.update({"w": jnp.ones(3)})
+    before = jax.tree.map(np.array, ours.state_dict())
+    with pytest.raises(Exception, match="TRACER|tracer|batched"):
+        transform(ours, w)
+    jax.tree.map(np.testing.assert_array_equal, ours.state_dict(), before)
+    ours.update({"w": jnp.ones(3)})
+
+
+def test_wider_gradients_saturate_and_do_not_become_infinite():
+    with jax.enable_x64(True):
+        w = brainstate.ParamState(jnp.ones(2, jnp.float32))
+        ours = Adadelta().register_trainable_weights({"w": w})
+        ours.update({"w": jnp.array([1e200, -1e200])})
+    first = 1e-3 / np.sqrt(0.1)  # sqrt(eps / (1 - rho)), as for every large gradient
+    np.testing.assert_allclose(w.value, [1 - first, 1 + first], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("lr", "message"), [(jnp.ones(3), "must be a scalar"), (LRScheduler, "is a class")])
+def test_an_lr_that_is_none(lr, message):
+    w = brainstate.ParamState(jnp.ones(3))
+    with pytest.raises((ValueError, TypeError), match=message):
+        if message == "is a class":
+            Adadelta(lr=lr)
+        ours = Adadelta().register_trainable_weights({"w": w})
+        brainstate.transform.jit(lambda lr: setattr(ours, "current_lr", lr))(lr)
+
+
+def test_a_gradient_for_other_accumulators_is_refused():
+    init, update = scale_by_adadelta()
+    state = init({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match="key"):
+        update({"b": jnp.ones(2)}, state)
+    with pytest.raises(ValueError, match=r"a gradient of shape \(3, 2\) meets accumulators of shape \(2,\)"):
+        update({"a": jnp.ones((3, 2))}, state)

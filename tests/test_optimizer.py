@@ -328,9 +328,11 @@ def test_nothing_nested_in_an_outer_trace():
 def test_accumulators_are_reused_in_place_unless_they_were_seen():
     ours = optimizer({"w": state(1.0, 2.0)})
     g = {"w": jnp.ones(2)}
-    taken = ours.opt_state.take()
+    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.value)}
     ours.update(g)
-    assert all(x.is_deleted() for x in jax.tree.leaves(taken))
+    before = places()
+    ours.update(g)
+    assert places() == before
     seen = ours.opt_state.value
     copy = jax.tree.map(np.asarray, seen)
     ours.update(g)
@@ -451,7 +453,7 @@ def test_a_bad_lr_is_refused_and_changes_nothing(bad):
 def test_a_function_that_cannot_be_traced_is_refused_with_the_reason():
     with pytest.raises(TypeError, match="cannot be traced by JAX .*: a schedule is called with a traced step count"):
         Adadelta(lr=lambda step: 1.0 if step < 10 else 0.1)
-    with pytest.raises(TypeError, match="must give a real floating-point scalar"):
+    with pytest.raises(TypeError, match="must give a real scalar"):
         Adadelta(lr=lambda step: jnp.ones(3))
 
 

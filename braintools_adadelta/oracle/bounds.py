@@ -9,7 +9,7 @@ from .exact import Step, exact
 
 # %% ../../nbs/12_error_analysis.ipynb #c5
 def gamma(k, u):
-    """Bound |(1 + d_1) ... (1 + d_k) - 1| where each |d_i| <= u: k u / (1 - k u)."""
+    """Return k u / (1 - k u), which bounds how far a product of k factors, each within u of 1, is from 1."""
     return k * u / (1 - k * u)
 
 
@@ -73,7 +73,7 @@ def bounds(step, theta, e_g2, e_delta2, *, fmt, form=ANY, carried=None, lr=1, rh
 
     Parameters
     ----------
-    step : Step
+    step : braintools_adadelta.oracle.exact.Step
         What :func:`braintools_adadelta.oracle.exact.step` gave, with the same options.
     theta, e_g2, e_delta2 : list
         The state before the step, as given to it.
@@ -81,14 +81,14 @@ def bounds(step, theta, e_g2, e_delta2, *, fmt, form=ANY, carried=None, lr=1, rh
         The working precision of the implementation that is judged.
     form : {ANY, PLAIN}
         Whether any association of operations is allowed, or that of :mod:`braintools_adadelta.equations`.
-    carried : Step, optional
+    carried : braintools_adadelta.oracle.exact.Step, optional
         Bounds on the errors of the state before; None where the implementation started from just that state.
     lr, rho, eps, largest, **doors
         The options of the step.
 
     Returns
     -------
-    Step
+    braintools_adadelta.oracle.exact.Step
         Absolute error bounds.
     """
     lr, rho, eps = (exact(x)[0] for x in (lr, rho, eps))

@@ -93,14 +93,15 @@ def fraction(x):
     if hasattr(x, "man_exp"):  # mpf
         man, exp = x.man_exp
         return Fraction(abs(man) if x > 0 else -abs(man)) * Fraction(2) ** exp
-    x = x.item() if hasattr(x, "item") else x  # numpy's kinds become Python's, which are as wide or wider
+    x = x.item() if hasattr(x, "item") else x  # from numpy's kinds to Python's, as wide or wider
     return Fraction(*x.as_integer_ratio())
 
 # %% ../../nbs/10_ulp.ipynb #c13
 def ulp(x, fmt):
-    """Return the spacing of `fmt` around the exact value `x`, at least that of the subnormal numbers.
+    """Return the spacing of `fmt` around the exact value `x`.
 
-    Beyond the largest finite number the spacing goes on doubling, as if the exponent had no end.
+    It is never less than that of the subnormal numbers. Beyond the largest finite number it goes
+    on doubling, as if the exponent had no end.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def ulp(x, fmt):
     x = abs(fraction(x))
     if x < fmt.tiny:
         return fmt.smallest
-    e = x.numerator.bit_length() - x.denominator.bit_length()  # 2**e is x to within a factor of 2
+    e = x.numerator.bit_length() - x.denominator.bit_length()  # x is near 2**e
     if x < Fraction(2) ** e:
         e -= 1
     return Fraction(2) ** (e - fmt.p + 1)
@@ -152,10 +153,11 @@ def round_to(x, fmt):
 
 # %% ../../nbs/10_ulp.ipynb #c25
 def ulps(got, exact, fmt):
-    """Return how far `got` is from `exact`, in ulps of `exact`: at most 1/2 if it is correctly rounded.
+    """Return how far `got` is from `exact`, in ulps of `exact`: at most 1/2 if correctly rounded.
 
-    A zero has no sign here. NaN is 0 ulps from NaN. An infinite `got` is 0 ulps from the same infinity and from a
-    finite number that rounds to it. Every other pair with a NaN or an infinity in it is infinitely far apart.
+    A zero has no sign here. NaN is 0 ulps from NaN. An infinite `got` is 0 ulps from the same
+    infinity and from a finite number that rounds to it. Every other pair with a NaN or an infinity
+    in it is infinitely far apart.
 
     Parameters
     ----------
@@ -174,8 +176,8 @@ def ulps(got, exact, fmt):
     >>> ulps(0.1 + 0.2, Fraction(3, 10), float64)
     Fraction(4, 5)
     """
-    if got != got or exact != exact:
-        return Fraction(0) if got != got and exact != exact else math.inf
+    if got != got and exact != exact:
+        return Fraction(0)
     if not (finite(got) and finite(exact)):
         return Fraction(0) if float(got) == round_to(exact, fmt) else math.inf
     return abs(fraction(got) - fraction(exact)) / ulp(exact, fmt)
