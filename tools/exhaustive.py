@@ -31,7 +31,7 @@ FINITE = 0x7F800000  # the bits of infinity: below are the finite numbers, above
 
 
 def reference(g, e_g2, e_delta2, rho, eps):
-    """Return E[g2]_t, -Delta_t and E[Delta2]_t for float64 `g` >= 0. Products of two float32 are exact, and so is 1 - rho."""
+    """Return E[g2]_t, -Delta_t and E[Delta2]_t for float64 `g` >= 0. The square of a float32 is exact there."""
     g2 = g * g
     e_g2 = (1 - rho) * g2 + rho * e_g2
     r = (e_delta2 + eps) / (e_g2 + eps)
@@ -45,7 +45,7 @@ def ulp(x):
 
 
 def judge(state, first, count):
-    """Return {region: {field: [worst ulps, its bits, worst share of the bound, its bits]}} for a range of bit patterns."""
+    """Return {region: {field: [worst ulps, its bits, worst share of the bound, its bits]}}."""
     import jax
 
     from braintools_adadelta.equations import adadelta
@@ -60,11 +60,11 @@ def judge(state, first, count):
     limits, worst = edges(float32, eps), {}
     for start in range(first, first + count, BLOCK):
         bits = np.arange(start, start + BLOCK, dtype=np.uint32)
-        got, mirror = (
-            [np.asarray(x) for x in ours(y.view(np.float32))] for y in (bits, bits | np.uint32(0x80000000))
-        )
+        got, mirror = ([np.asarray(x) for x in ours(y.view(np.float32))] for y in (bits, bits | np.uint32(0x80000000)))
         real = ~np.isnan(got[1])
-        same = [(x.view(np.uint32) == y.view(np.uint32))[real].all() for x, y in ((got[0], mirror[0]), (got[2], mirror[2]))]
+        same = [
+            (x.view(np.uint32) == y.view(np.uint32))[real].all() for x, y in ((got[0], mirror[0]), (got[2], mirror[2]))
+        ]
         assert all(same) and (got[1] == -mirror[1])[real].all(), f"{state}: the sign matters near {start:#x}"
         if start >= FINITE:
             nan = bits > FINITE
