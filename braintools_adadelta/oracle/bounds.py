@@ -78,13 +78,14 @@ def region(g, fmt, eps):
     return "nan" if g != g else [name for name, least in edges(fmt, eps).items() if abs(g) >= least][-1]
 
 # %% ../../nbs/12_error_analysis.ipynb #c10
-def gradient_bounds(step, theta, carried, m, *, weight_decay=0, grad_clip_norm=None, grad_clip_value=None):
+def gradient_bounds(step, theta, carried, m, form, *, weight_decay=0, grad_clip_norm=None, grad_clip_value=None):
     """Bound the errors of G1, G2, G3, given the exact `step` and the errors `carried` by theta."""
     u, eta, zero = m.u, m.eta, [mp.zero] * len(step.g)
     by_norm = by_value = decayed = zero
     if grad_clip_norm is not None:
         c, count, square = exact(grad_clip_norm)[0], len(step.g), mp.fsum(g * g for g in step.g)
-        r = gamma(count + 2 * m.division, u) + 2 * count * eta * (1 + (1 / square if square else 0))
+        r = gamma(count + 2 * m.division, u) + 2 * count * eta
+        r += count * eta / square if form == ANY and square else 0  # the squares as they are may underflow
         norm_error = (1 / mp.sqrt(1 - r) - 1 if r < 1 else mp.one) + m.root * u
         over = mp.sqrt(square) * (1 + norm_error) >= c * (1 - u)
         rest = gamma(2 + 2 * m.division, u)
@@ -191,7 +192,7 @@ def bounds(
     zero = [mp.zero] * len(theta)
     carried = carried or Step(*[zero] * 8)
     theta, e_g2, e_delta2 = exact(theta), exact(e_g2), exact(e_delta2)
-    by_norm, by_value, a_g = gradient_bounds(step, theta, carried.theta, m, **doors)
+    by_norm, by_value, a_g = gradient_bounds(step, theta, carried.theta, m, form, **doors)
     out = Step(zero, by_norm, by_value, a_g, [], [], [], [])
     for i, a in enumerate(a_g):
         g, before = abs(step.decayed[i]), carried.e_delta2[i]
