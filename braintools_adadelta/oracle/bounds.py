@@ -15,7 +15,7 @@ from .exact import CONTEXT as mp
 from .exact import Step, exact, largest_root
 from .ulp import ulp
 
-# %% ../../nbs/12_error_analysis.ipynb #c5
+# %% ../../nbs/12_error_analysis.ipynb #c11
 class Machine(NamedTuple):
     """The arithmetic that the standard model is about."""
 
@@ -41,7 +41,7 @@ def machine(fmt, flush=True, number=mp.mpf, **measured):
     u = number(2) ** -fmt.p
     return Machine(u, number(2) ** fmt.emin * (1 if flush else u), **measured)
 
-# %% ../../nbs/12_error_analysis.ipynb #c6
+# %% ../../nbs/12_error_analysis.ipynb #c12
 def gamma(k, u):
     """Bound |(1 + d_1) ... (1 + d_k) - 1| where each |d_i| <= u: k u / (1 - k u)."""
     return k * u / (1 - k * u)
@@ -49,11 +49,13 @@ def gamma(k, u):
 
 PLAIN, ANY = "plain", "any"
 
-# %% ../../nbs/12_error_analysis.ipynb #c8
+# %% ../../nbs/12_error_analysis.ipynb #c14
 def edges(fmt, eps):
     """Return {name of a region: the least |g| that lies in it}, in ascending order; NaN has no place in an order."""
     tiny, eps = fmt.tiny, Fraction(eps)
-    power = lambda x: Fraction(math.isqrt(x.numerator << 400), math.isqrt(x.denominator << 400))  # the root of x, nearly
+    power = lambda x: Fraction(
+        math.isqrt(x.numerator << 400), math.isqrt(x.denominator << 400)
+    )  # the root of x, nearly
     return {
         "zero": Fraction(0),
         "subnormal": fmt.smallest,  # g itself may be read as zero
@@ -77,7 +79,7 @@ def region(g, fmt, eps):
     """
     return "nan" if g != g else [name for name, least in edges(fmt, eps).items() if abs(g) >= least][-1]
 
-# %% ../../nbs/12_error_analysis.ipynb #c10
+# %% ../../nbs/12_error_analysis.ipynb #c16
 def gradient_bounds(step, theta, carried, m, form, *, weight_decay=0, grad_clip_norm=None, grad_clip_value=None):
     """Bound the errors of G1, G2, G3, given the exact `step` and the errors `carried` by theta."""
     u, eta, zero = m.u, m.eta, [mp.zero] * len(step.g)
@@ -105,7 +107,7 @@ def gradient_bounds(step, theta, carried, m, form, *, weight_decay=0, grad_clip_
         ]
     return by_norm, by_value, decayed
 
-# %% ../../nbs/12_error_analysis.ipynb #c12
+# %% ../../nbs/12_error_analysis.ipynb #c18
 def square_bound(x, a, m):
     """Bound the error of x * x where `x` has the error `a`."""
     return 2 * x * a + a * a + m.u * (x + a) ** 2 + m.eta
@@ -120,7 +122,7 @@ def average_bound(old, new, old_error, new_error, *, rho, m, form):
         return inherited + rounded + 4 * m.eta * (1 + gamma(3, m.u))
     return inherited + gamma(6, m.u) * max(before, square) + 4 * m.eta * (1 + gamma(6, m.u))
 
-# %% ../../nbs/12_error_analysis.ipynb #c14
+# %% ../../nbs/12_error_analysis.ipynb #c20
 def ratio_range(top, bottom, errors, eps, m, k):
     """Bound the computed (E[Delta2] + eps) / (E[g2] + eps) from below and above; `k` roundings follow the sums."""
     up, down = (1 + m.u) * (1 + m.u), (1 - m.u) * (1 - m.u)
@@ -149,16 +151,30 @@ def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
     low, high = low * smaller**2 * (1 - gamma(2, m.u)), high * larger**2 * (1 + gamma(2, m.u))
     return delta, distance(delta2, low, high) + 3 * m.eta
 
-# %% ../../nbs/12_error_analysis.ipynb #c16
+# %% ../../nbs/12_error_analysis.ipynb #c22
 def theta_bound(theta, delta, carried, a, *, lr, m, stored=None):
     """Bound the error of E4 where theta_{t-1} has error `carried` and Delta has `a`; `stored` is a narrower machine."""
     before_sum = carried + lr * a + gamma(2, m.u) * lr * (abs(delta) + a) + (2 + lr) * m.eta
     error = before_sum + m.u * (abs(theta) + before_sum) + m.eta
     return error if stored is None else error + stored.u * (abs(theta) + error) + stored.eta
 
-# %% ../../nbs/12_error_analysis.ipynb #c18
+# %% ../../nbs/12_error_analysis.ipynb #c24
 def bounds(
-    step, theta, e_g2, e_delta2, *, fmt, form=ANY, carried=None, lr=1, rho, eps, largest=None, stored=None, m=None, **doors
+    step,
+    theta,
+    e_g2,
+    e_delta2,
+    *,
+    fmt,
+    form=ANY,
+    carried=None,
+    lr=1,
+    rho,
+    eps,
+    largest=None,
+    stored=None,
+    m=None,
+    **doors,
 ):
     """Bound the error of every field of an exact `step` that was taken from `theta, e_g2, e_delta2`.
 
