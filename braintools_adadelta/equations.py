@@ -57,8 +57,9 @@ def scale(g, e_g2, e_delta2, eps):
 def ratio(a, b):
     """Return r and s, a power of two, with a / b = r s^2: r is a normal number if a and b are at least 2^-102."""
     s, far_a, far_b = 2.0 ** (jnp.finfo(jnp.result_type(a, b)).maxexp // 2 - 6), a > 2.0**13, b > 2.0**13
-    a, b = jnp.where(far_a, a * s**-2, a), jnp.where(far_b, b * s**-2, b)
-    return a / b, jnp.where(far_a, s, jnp.ones_like(a)) * jnp.where(far_b, 1 / s, jnp.ones_like(b))
+    r = lax.select(far_a, a * s**-2, a) / lax.select(far_b, b * s**-2, b)
+    back = lambda x, far, s: lax.select(far, lax.full_like(x, s), lax.full_like(x, 1))
+    return r, back(a, far_a, s) * back(b, far_b, 1 / s)
 
 # %% ../nbs/02_equations.ipynb #c33
 def apply(theta, delta, lr):

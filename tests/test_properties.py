@@ -46,7 +46,7 @@ def test_accumulators_are_never_negative_and_never_leave_their_range(g, e_g2, e_
 
 @given(finite, average, average, rhos, epss)
 def test_delta_is_bounded(g, e_g2, e_delta2, rho, eps):
-    """With a = E[Delta2] + eps: |Delta| <= sqrt(a / (1 - rho)), as E[g2] holds (1 - rho) g^2, and <= |g| sqrt(a / eps)."""
+    """|Delta| <= sqrt(a / (1 - rho)), as E[g2] holds (1 - rho) g^2, and <= |g| sqrt(a / eps); a = E[Delta2] + eps."""
     _, delta, _ = run(g, e_g2, e_delta2, rho, eps)
     root = np.sqrt(np.float64(np.float32(e_delta2)) + eps)
     flushed = np.sqrt(TINY / eps)  # relative, on E[g2]
