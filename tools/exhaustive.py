@@ -113,6 +113,34 @@ def table(done):
     return merged
 
 
+def page(found, names):
+    """Return the result as a page of the docs."""
+    lines = [
+        "# Every float32 gradient",
+        "",
+        "Made by `make exhaustive`: the step from five named states with each of the $2^{32}$ gradients, compiled, on"
+        " the CPU, against a reference in double precision. A row gives the largest error in ulps and, in brackets, the"
+        " largest share that an error took of its [derived bound](../12_error_analysis.ipynb). The ulp has a floor at"
+        " the subnormal numbers: where a result below the normal range is flushed to zero, as XLA does on the CPU, its"
+        " error is up to $2^{23}$ of them, and the bound counts it as one $\\eta$.",
+    ]
+    titles = {"e_g2": "E[g2]", "delta": "Delta", "e_delta2": "E[Delta2]"}
+    for state, regions in found.items():
+        e_g2, e_delta2, rho, eps = STATES[state]
+        lines += [
+            "",
+            f"## {state}",
+            "",
+            f"E[g2] = {e_g2:g}, E[Delta2] = {e_delta2:g}, rho = {rho:g}, eps = {eps:.3g}",
+            "",
+        ]
+        lines += ["| region | " + " | ".join(titles.values()) + " |", "| --- | --- | --- | --- |"]
+        for region in (name for name in names if name in regions):
+            cells = (f"{regions[region][f][0]:.3g} ({regions[region][f][2]:.0%})" for f in titles)
+            lines.append(f"| {region} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     from tqdm import tqdm
 
@@ -158,6 +186,7 @@ def main():
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         about = {"states": STATES, "gradients per state": 2**32, "machine": platform.machine()}
         arguments.out.write_text(json.dumps({"about": about, "worst": found}, indent=1) + "\n")
+        arguments.out.with_suffix(".md").write_text(page(found, list(edges(float32, 1e-6))))
     raise SystemExit(worst_share > 1)
 
 
