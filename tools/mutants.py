@@ -147,7 +147,7 @@ def survives(mutant):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         tests = [path for test in TESTS if (path := folder / f"tests/test_{test}.py").exists()]
         tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
-        options = ["-xq", "-p", "no:cacheprovider", "--implementation=braintools_adadelta"]
+        options = ["-xq", "--assert=plain", "-p", "no:cacheprovider", "--implementation=braintools_adadelta"]
         return name, pytest.main([*options, *map(str, tests)]) == 0
 
 
