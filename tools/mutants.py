@@ -22,18 +22,9 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 MODULES = "equations", "transform", "leaf"
-# The quickest to notice come first. Not among them: test_sync, which would notice everything.
-TESTS = (
-    "worst_cases",
-    "bounds",
-    "transform",
-    "exhaustive",
-    "lowering",
-    "contract",
-    "optimizer",
-    "properties",
-    "derivatives",
-)
+# First those that are quick, then the others for what is still alive. test_sync is in neither: it would notice everything.
+FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
+THEN = "bounds", "contract", "optimizer", "properties", "derivatives", "interop", "checkpoints"
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -130,9 +121,9 @@ def mutants(module):
         yield f"{module}:{node.lineno} {before}  ->  {ast.unparse(new).splitlines()[0]}", source
 
 
-def survives(mutant):
+def survives(task):
     """Run the tests on the package with one module replaced, in this process, which is a fork; say whether all pass."""
-    module, name, source = mutant
+    (module, name, source), names = task
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for part in ("braintools_adadelta", "tests"):
@@ -144,10 +135,11 @@ def survives(mutant):
         sys.path.insert(0, str(folder))
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        tests = [path for test in TESTS if (path := folder / f"tests/test_{test}.py").exists()]
-        tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
+        tests = [f"tests/test_{test}.py" for test in names]
+        if names == THEN:
+            tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
         options = ["-xq", "--assert=plain", "-p", "no:cacheprovider", "--implementation=braintools_adadelta"]
-        return name, pytest.main([*options, *map(str, tests)]) == 0
+        return task[0], pytest.main([*options, *map(str, tests)]) == 0
 
 
 def main():
@@ -163,16 +155,16 @@ def main():
     original = MODULES[0], "", (ROOT / f"braintools_adadelta/{MODULES[0]}.py").read_text()
     for package in LOADED:
         importlib.import_module(package)
-    alive = []
+    alive = [*every, original]
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for name, passed in tqdm(
-            pool.imap_unordered(survives, [*every, original]), total=len(every) + 1, unit="mutant"
-        ):
-            if not name and not passed:
-                raise SystemExit("the tests fail without any mutant")
-            if name and passed:
-                alive.append(name)
-                tqdm.write(f"survives: {name}")
+        for tests in FIRST, THEN:
+            running = pool.imap_unordered(survives, [(mutant, tests) for mutant in alive])
+            alive = [mutant for mutant, passed in tqdm(running, total=len(alive), unit="mutant") if passed]
+            for _, name, _ in alive:
+                tqdm.write(f"passes {', '.join(tests)}: {name}")
+    if original not in alive:
+        raise SystemExit("the tests fail without any mutant")
+    alive = [name for _, name, _ in alive if name]
     known = {}
     if (path := ROOT / "tools/survivors.txt").exists():
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
