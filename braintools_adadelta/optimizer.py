@@ -31,7 +31,8 @@ from .transform import Accumulators, Options, is_finite, start, step
 def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=False):
     """Take one step over all parameters, in `groups` of (names, weight_decay, schedule).
 
-    Return parameters, accumulators, counts (of steps taken and skipped) and the lrs of the next step.
+    Return accumulators (first, so that they take the donated place), parameters, counts (of steps taken and
+    skipped) and the lrs of the next step.
     """
     wides = {name: jnp.result_type(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()}
     inside, slope = {name: enter(x, wides[name]) for name, x in theta.items()}, enter_gradients(g, theta, wides)
@@ -49,7 +50,7 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
     taken = count_on(taken, keep if skip else True)
     follow = lambda lr, held, f: lr if f is None else jnp.where(held, lr, f(taken)).astype(lr.dtype)
     lrs = [follow(lr, stay, f) for lr, stay, (_, _, f) in zip(lrs, held, groups, strict=True)]
-    return moved, memory, (taken, skipped), lrs
+    return memory, moved, (taken, skipped), lrs
 
 
 def count_on(count, happened):
@@ -796,7 +797,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         lrs, counts = [group["lr"].in_force for group in every], (self.step_count.value, self.skipped_steps.value)
         traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
         take_step = update_all.__wrapped__ if traced else update_all
-        theta, after, counts, lrs = take_step(
+        after, theta, counts, lrs = take_step(
             theta,
             g,
             self.opt_state.value if traced else self.opt_state.take(),
