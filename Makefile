@@ -14,10 +14,10 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest clean
+.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest conformance-all clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 $(READY): pyproject.toml constraints.txt
 	$(call section,'environment in .venv (about a minute)')
@@ -77,6 +77,22 @@ lowest newest:
 
 build/lowest.txt: pyproject.toml tools/lowest.py
 	@mkdir -p build && $(PYTHON) tools/lowest.py >$@
+
+# Known implementations of Adadelta in environments of their own. Each must deviate exactly as its ledger says.
+RIVALS := braintools_adadelta+braintools+optax:. torch+torch-loop:torch==2.13.0 keras:keras==3.15.1,jax==0.10.2 \
+	tensorflow:tensorflow-cpu==2.21.0 braintools:braintools==0.1.9
+conformance-all: $(READY)  ## judge every known implementation, each in its own environment; write docs/conformance.json
+	@mkdir -p build/conformance && rm -f build/conformance/*.json
+	@for rival in $(RIVALS); do \
+		names=$${rival%%:*}; packages=$${rival#*:}; env=$(BIN); \
+		if [ "$$packages" != . ]; then \
+			env=build/conformance/$${packages%%[=,]*}/bin; \
+			[ -x $$env/pytest ] || { $(call venv,$${env%/bin}); $$env/pip install -qq $${packages//,/ } numpy mpmath pytest; }; \
+		fi; \
+		PYTHONPATH=$(CURDIR) $$env/python -m braintools_adadelta.conformance $${names//+/ } \
+			--json build/conformance/$${packages//[^a-z0-9.]/-}.json || exit 1; \
+	done
+	$(BIN)/python tools/conformance.py build/conformance/*.json >docs/conformance.json
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

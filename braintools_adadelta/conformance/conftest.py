@@ -1,34 +1,109 @@
-"""The option --implementation, and the fixture of that name which every clause test takes."""
+"""The fixture that every clause test takes, and what a test leaves behind for the report."""
 
+import numpy as np
 import pytest
 
-from braintools_adadelta.conformance import adapters
+from braintools_adadelta.conformance import adapters, ledgers
+from braintools_adadelta.conformance.cases import rng_of
+from braintools_adadelta.conformance.clauses import CLAUSES
+from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
 
-# What an implementation is known to do otherwise. A clause that stands here must fail, or the entry is stale.
-LEDGER = {"braintools": {"X1": "the square of a large gradient overflows and the weight is frozen for ever"}}
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--implementation",
-        action="append",
-        metavar="NAME",
-        help=f"judge NAME (repeatable): {', '.join(adapters.KNOWN)}",
-    )
+DEFAULT = ["braintools_adadelta", "braintools"]
 
 
 def pytest_generate_tests(metafunc):
     if "implementation" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--implementation") or list(adapters.KNOWN)
+        names = metafunc.config.getoption("--implementation") or DEFAULT
         metafunc.parametrize("implementation", names, indirect=True)
+
+
+def clause_of(function):
+    """Return the clause that a test function is for: test_E1_average -> E1."""
+    return function.__name__.split("_")[1]
+
+
+def pytest_collection_modifyitems(config, items):
+    clauses, levels = config.getoption("--adadelta-clause"), config.getoption("--adadelta-level")
+    out = []
+    for item in items:
+        if "implementation" in getattr(item, "fixturenames", ()):
+            clause = clause_of(item.function)
+            if (clauses and clause not in clauses) or (levels and CLAUSES[clause].level not in levels):
+                out.append(item)
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+    names = config.getoption("--implementation") or DEFAULT
+    mine = [k for k, item in enumerate(items) if "implementation" in getattr(item, "fixturenames", ())]
+    grouped = sorted((items[k] for k in mine), key=lambda item: names.index(item.callspec.params["implementation"]))
+    for k, item in zip(mine, grouped, strict=True):  # one implementation after the other
+        items[k] = item
 
 
 @pytest.fixture
 def implementation(request):
     """The implementation that is judged."""
-    if request.param == "braintools":
-        pytest.importorskip("braintools")
-    clause = request.node.function.__name__.split("_")[1]
-    if reason := LEDGER.get(request.param, {}).get(clause):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-    return adapters.load(request.param)
+    try:
+        it = adapters.load(request.param)
+    except adapters.UsageError as error:
+        if request.config.getoption("--implementation"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    if it.failed and request.config.getoption("--adadelta-first"):
+        pytest.skip("it has failed already")
+    it.ulps = {}  # the worst error in this test, for the report
+    function = request.node.function
+    ledger = ledgers.read(request.param) if request.param in adapters.KNOWN else None
+    pinned = ledger is not None and ledger.pinned(it.versions)
+    entry = ledger and ledger.entry(function.__name__.removeprefix("test_"), request.node.name, it.versions)
+    if entry:
+        link = f" ({entry.link})" if entry.link else ""
+        request.applymarker(pytest.mark.xfail(reason=f"known: {entry.name}: {entry.what}{link}", strict=pinned))
+    elif CLAUSES[clause_of(function)].level == "range" and not pinned:
+        request.applymarker(pytest.mark.xfail(reason="range: extreme input", strict=False))
+    return it
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that depend on the test and on --seed, not on the implementation or on the other tests."""
+    callspec = {k: v for k, v in request.node.callspec.params.items() if k != "implementation"}
+    key = request.node.function.__name__, sorted((k, repr(v)) for k, v in callspec.items())
+    return rng_of(key, seed=request.config.getoption("--adadelta-seed"))
+
+
+@pytest.fixture
+def examples(request):
+    """The number of random runs."""
+    return range(request.config.getoption("--adadelta-examples"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    it = getattr(item, "funcargs", {}).get("implementation")
+    if it is None or call.when != "call":
+        return report
+    ulps = {field: float(x) for field, x in it.ulps.items() if np.isfinite(x)}
+    properties = {"target": it.target, "clause": clause_of(item.function), "ulps": ulps}
+    if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
+        error, it.failed = call.excinfo.value, True
+        properties["message"] = (
+            f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error)
+        )
+        if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
+            case, miss = error.case, error.miss
+            driven = CLAUSES[clause_of(item.function)].level == "braintools"  # by hand: no snippet can repeat it
+            if driven and miss is not None:
+                properties["counterexample"] = f"{item.function.__doc__} " + summary(case, miss)
+            elif miss is not None:
+                key = "smallest", item.function.__name__
+                if key not in it.found:  # one small example for all variants of a test
+                    it.found[key] = smallest(it, case, miss)
+                case, miss = it.found[key]
+                properties["counterexample"] = summary(case, miss)
+            if not driven:
+                properties["snippet"] = snippet(it.target, case, miss)
+    item.user_properties += [(key, value) for key, value in properties.items()]
+    report.user_properties = item.user_properties
+    return report

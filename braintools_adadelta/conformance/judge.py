@@ -1,12 +1,16 @@
 """Run an implementation beside the oracle and compare every number with its derived bound."""
 
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from braintools_adadelta.oracle import ulp
 from braintools_adadelta.oracle.bounds import ANY, bounds
+from braintools_adadelta.oracle.exact import CONTEXT as mp
 from braintools_adadelta.oracle.exact import exact, largest_root, step
+
+FIELDS = ("e_g2", "e_delta2", "theta")
 
 
 class Case(NamedTuple):
@@ -15,7 +19,7 @@ class Case(NamedTuple):
     params: dict[str, np.ndarray]
     grads: list[dict[str, np.ndarray]]
     options: dict[str, Any]
-    lrs: list[float] = []  # the lr of each step, where it changes
+    lrs: list[float | None] = []  # the lr that is set before each step; None: left as it is
 
 
 class Miss(NamedTuple):
@@ -37,6 +41,21 @@ class Miss(NamedTuple):
         )
 
 
+class Found(NamedTuple):
+    """What a run came to: its misses, and the worst error of each field, in ulps of the number before or after the step."""
+
+    misses: list[Miss]
+    ulps: dict[str, float]
+
+
+class Deviation(AssertionError):
+    """An implementation does otherwise than the clause says, in this case."""
+
+    def __init__(self, message, case=None, miss=None):
+        super().__init__(message)
+        self.case, self.miss = case, miss
+
+
 def flat(tree):
     """Lay the arrays of `tree` end to end, in the order of their names."""
     return [x for name in sorted(tree) for x in np.ravel(tree[name])]
@@ -44,57 +63,291 @@ def flat(tree):
 
 def places(tree):
     """Return (name, index) for each number of ``flat(tree)``."""
-    return [(name, index) for name in sorted(tree) for index in np.ndindex(tree[name].shape)]
+    return [(name, index) for name in sorted(tree) for index in np.ndindex(np.shape(tree[name]))]
 
 
-def misses(implementation, case, fields=("e_g2", "e_delta2", "theta"), form=ANY):
-    """Return every :class:`Miss` of a run, in the order of the data flow.
+def pairs(tree, sign=1):
+    """Lay a tree end to end as real numbers: of a complex number its real part and `sign` times its imaginary part."""
+    numbers = flat(tree)
+    return [part for x in numbers for part in ((x.real, sign * x.imag) if np.iscomplexobj(x) else (x,))]
 
-    Each step is judged from the accumulators and parameters that the implementation really stored before it. Where it
-    does not show its accumulators, the exact ones are carried along, with the bound on what it may have.
-    """
+
+class Run:
+    """A training run of `subject`, step by step, and all that it showed."""
+
+    def __init__(self, subject, case):
+        self.subject, self.case = subject, case
+        self.given = []  # [what, the array handed over, a copy of it]
+        with np.errstate(all="ignore"):
+            self.handle = subject.start(self.hand("parameters", case.params), **case.options)
+        self.theta, self.memory = [], []
+        self.look()
+
+    def hand(self, what, tree):
+        """Return `tree` as arrays that the implementation must not change."""
+        arrays = {name: np.array(x) for name, x in tree.items()}
+        self.given += [(f"{what} {name!r}", x, x.copy()) for name, x in arrays.items()]
+        return arrays
+
+    def advance(self):
+        """Take the next step."""
+        t = len(self.theta) - 1
+        with np.errstate(all="ignore"):
+            if self.case.lrs and self.case.lrs[t] is not None:
+                self.handle = self.subject.set_lr(self.handle, self.case.lrs[t])
+            self.handle = self.subject.step(self.handle, self.hand(f"gradients (step {t + 1})", self.case.grads[t]))
+        self.look()
+
+    def look(self):
+        """Write down what is shown. Frameworks keep the averages of complex parameters in different forms."""
+        hidden = next(iter(self.case.params.values())).dtype.kind == "c"
+        self.theta.append(self.subject.params(self.handle))
+        self.memory.append(None if hidden else self.subject.accumulators(self.handle))
+        self.check()
+
+    def finish(self):
+        """Take the steps that are left, and return the run."""
+        while len(self.theta) <= len(self.case.grads):
+            self.advance()
+        return self
+
+    def check(self):
+        """Refuse what needs no oracle: arrays of the caller that changed, names and shapes that are not the caller's."""
+        t = len(self.theta) - 1
+        for what, x, before in self.given:
+            if x.tobytes() != before.tobytes():
+                raise Deviation(f"step {t}: the caller's {what} were changed: {before!r} became {x!r}", self.case)
+        for what, tree in zip(("params", *FIELDS), (self.theta[-1], *(self.memory[-1] or ())), strict=False):
+            shapes = {name: np.shape(x) for name, x in tree.items()}
+            wanted = {name: np.shape(x) for name, x in self.case.params.items()}
+            if shapes != wanted:
+                raise Deviation(f"after step {t}, {what} have the shapes {shapes}, not {wanted}", self.case)
+
+
+# How what is shown can be explained. One of these must hold for a whole run, for everything that is shown in it.
+STORED = "stored"  # the implementation goes on from just the numbers that it shows
+CARRIED = "carried"  # it goes on from numbers that it does not show, or shows rounded: errors are carried along
+LAGGED = "lagged"  # the same, and E[Delta2] takes Delta_t in at the beginning of step t + 1
+VIEWS = (STORED, CARRIED, LAGGED)
+
+
+def examine(run, fields=FIELDS, form=ANY, sign=1):
+    """Return what was :class:`Found` in a finished run, in the explanation that suits it best."""
+    views = VIEWS if run.memory[-1] is not None else (CARRIED,)
+    best = None
+    for view in views:
+        found = explain(run, view, fields, form, sign)
+        best = best or found
+        if not found.misses:
+            return found
+    return best
+
+
+def explain(run, view, fields, form, sign):
+    """Judge a finished run in one of the `VIEWS`."""
+    case = run.case
     dtype = next(iter(case.params.values())).dtype
-    fmt, where, found = ulp.FORMATS[dtype.name], places(case.params), []
-    handle = implementation.start({k: x.copy() for k, x in case.params.items()}, **case.options)
-    options = {k: v for k, v in case.options.items() if v is not None} | {"largest": largest_root(fmt)}
-    theta = exact(flat(implementation.params(handle)))
+    wide = dtype.kind == "c"
+    fmt = ulp.FORMATS["float32" if dtype == "complex64" else "float64" if dtype == "complex128" else dtype.name]
+    where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
+    options = (
+        {"lr": 1.0}
+        | {k: v for k, v in case.options.items() if v is not None}
+        | {
+            "largest": exact(largest_root(fmt))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
+        }
+    )
+    theta = exact(pairs(run.theta[0]))
     e_g2 = e_delta2 = exact([0.0] * len(theta))
-    carried = None
+    carried, misses, worst = None, [], {}
     for t, grads in enumerate(case.grads):
-        if case.lrs:
-            handle, options["lr"] = implementation.set_lr(handle, case.lrs[t]), case.lrs[t]
-        truth = step(theta, exact(flat(grads)), e_g2, e_delta2, **options)
+        if case.lrs and case.lrs[t] is not None:
+            options["lr"] = case.lrs[t]
+        g = exact(pairs(grads, sign))
+        truth = step(theta, g, e_g2, e_delta2, **options)
         allowed = bounds(truth, theta, e_g2, e_delta2, fmt=fmt, form=form, carried=carried, **options)
-        handle = implementation.step(handle, {k: g.copy() for k, g in grads.items()})
-        seen = {"theta": flat(implementation.params(handle))}
-        memory = accumulators(implementation, handle)
-        if memory is not None:
-            seen |= {"e_g2": flat(memory[0]), "e_delta2": flat(memory[1])}
-        for field in (f for f in fields if f in seen):
-            rows = zip(where, seen[field], getattr(truth, field), getattr(allowed, field), strict=True)
-            found += [miss(t, field, place, *row, fmt) for place, *row in rows if not within(*row)]
-        if memory is None or found:
-            theta, e_g2, e_delta2, carried = truth.theta, truth.e_g2, truth.e_delta2, allowed
-        else:
+        seen = {"theta": pairs(run.theta[t + 1])}
+        if run.memory[t + 1] is not None:
+            seen |= dict(zip(FIELDS, map(pairs, run.memory[t + 1]), strict=False))
+        for field in (f for f in fields if f in seen and len(seen[f]) == len(theta)):
+            if view == LAGGED and field == "e_delta2":
+                wanted, within = e_delta2, [mp.zero] * len(theta) if carried is None else carried.e_delta2
+            else:
+                wanted, within = getattr(truth, field), getattr(allowed, field)
+            before = {"e_g2": e_g2, "e_delta2": e_delta2, "theta": theta}[field]
+            for place, start, got, want, bound in zip(where, before, seen[field], wanted, within, strict=True):
+                error = distance(got, want)
+                unit = mp.ldexp(1, max(mag(want) if mp.isfinite(want) else 0, fmt.emin) - fmt.p + 1)
+                if mp.isfinite(error):  # a sum that cancels is as exact as its terms
+                    scale = mp.ldexp(1, max(mag(start), fmt.emin) - fmt.p + 1)
+                    worst[field] = max(worst.get(field, 0.0), float(error / max(unit, scale)))
+                if not error <= bound:
+                    place = t + 1, field, *place
+                    misses.append(Miss(*place, float(got), float(want), float(error / unit), float(bound / unit)))
+        if view == STORED:
             theta, e_g2, e_delta2 = (exact(seen[field]) for field in ("theta", "e_g2", "e_delta2"))
-        if found:
-            break  # what follows would only repeat it
+            if len(e_g2) != len(theta) or not all(map(mp.isfinite, theta + e_g2 + e_delta2)):
+                break
+            if min([*e_g2, *e_delta2], default=0) < 0:
+                break  # no square root beyond this point
+        else:
+            theta, e_g2, e_delta2, carried = truth.theta, truth.e_g2, truth.e_delta2, allowed
+            if misses:
+                break  # what follows would only repeat it
+    return Found(misses, worst)
+
+
+def mag(x):
+    """Return e for which 2**e <= abs(x) < 2**(e + 1); for 0 something very small."""
+    return int(mp.mag(x)) - 1 if x else -(2**20)
+
+
+def distance(got, want):
+    """Return the absolute error of `got`; where one of the two is infinite or NaN, 0 if the other is the same."""
+    got = exact(got)[0]
+    if mp.isfinite(got) and mp.isfinite(want):
+        return abs(got - want)
+    return mp.zero if got == want or (mp.isnan(got) and mp.isnan(want)) else mp.inf
+
+
+def judge(subject, case, fields=FIELDS, form=ANY):
+    """Run `subject` on `case` and return what was :class:`Found`.
+
+    Complex parameters are pairs of real ones. The gradient may point uphill or be its conjugate, as JAX has it.
+    """
+    run = Run(subject, case).finish()
+    found = examine(run, fields, form)
+    if found.misses and next(iter(case.params.values())).dtype.kind == "c":
+        conjugate = examine(run, fields, form, sign=-1)
+        found = found if conjugate.misses else conjugate
     return found
 
 
-def accumulators(implementation, handle):
-    """Return the accumulators where they are shown, else None."""
-    show = getattr(implementation, "accumulators", None)
-    return None if show is None else show(handle)
+def misses(subject, case, fields=FIELDS, form=ANY):
+    """Return every :class:`Miss` of a run, in the order of the data flow."""
+    return judge(subject, case, fields, form).misses
 
 
-def within(got, truth, bound):
-    """Say whether the computed `got` is as near to `truth` as `bound` asks."""
-    return bool(np.isfinite(got)) and abs(exact(got)[0] - truth) <= bound
+# ------------------------------------------------------------------------------------------------- smallest examples
 
 
-def miss(t, field, place, got, truth, bound, fmt):
-    """Describe a number that is not within its bound."""
-    unit = ulp.ulp(ulp.fraction(truth), fmt)
-    ulps = float(ulp.ulps(float(got), truth, fmt))
-    return Miss(t + 1, field, *place, float(got), float(truth), ulps, float(ulp.fraction(bound) / unit))
+def smallest(subject, case, miss, seconds=0.7):
+    """Return a case as small and plain as can be found in `seconds` that is missed like `case`, and its first miss."""
+
+    def fails(case, views=1):
+        try:
+            run = Run(subject, case).finish()
+            found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1) if views == 1 else judge(subject, case)
+        except Exception:
+            return None
+        return found.misses[0] if found.misses else None
+
+    end, best, again = monotonic() + seconds, (case, miss), True
+    while again:
+        again = False
+        for smaller in simpler(*best):
+            if monotonic() > end:
+                break
+            if found := fails(smaller):
+                best, again = (smaller, found), True
+                break
+    # Most were tried in one explanation only, to be quick.
+    return best if best[0] is case or fails(best[0], len(VIEWS)) else (case, miss)
+
+
+def simpler(case, miss):
+    """Yield cases that are simpler than `case`, the boldest simplifications first."""
+    n = len(case.grads)
+
+    def cut(f, grads=case.grads, lrs=case.lrs):
+        return case._replace(params=f(case.params), grads=[f(g) for g in grads], lrs=lrs)
+
+    if n > miss.step:
+        yield case._replace(grads=case.grads[: miss.step], lrs=case.lrs[: miss.step])
+    if len(places(case.params)) > 1:
+        yield cut(lambda tree: {miss.parameter: np.ravel(tree[miss.parameter])[one(case, miss)]})
+    for name in case.params:
+        if len(case.params) > 1 and name != miss.parameter:
+            yield cut(lambda tree, name=name: {k: x for k, x in tree.items() if k != name})
+    for name, x in case.params.items():
+        if x.size > 1:
+            yield cut(lambda tree, name=name: tree | {name: np.ravel(tree[name])[:1]})
+            yield cut(lambda tree, name=name: tree | {name: np.ravel(tree[name])[-1:]})
+    for t in range(n - 1):
+        yield case._replace(grads=case.grads[:t] + case.grads[t + 1 :], lrs=case.lrs[:t] + case.lrs[t + 1 :])
+    for key, plain in (("weight_decay", 0.0), ("grad_clip_norm", None), ("grad_clip_value", None), ("lr", 1.0)):
+        if case.options.get(key, plain) != plain:
+            yield case._replace(options=case.options | {key: plain})
+    if len(places(case.params)) <= 4 and n <= 6:
+        for name in case.params:
+            for plain in (0.0, 1.0):
+                if np.any(case.params[name] != plain) and np.any(case.params[name] != 0):
+                    yield case._replace(params=case.params | {name: np.full_like(case.params[name], plain)})
+        for t, name in ((t, name) for t in range(n) for name in case.params):
+            g = case.grads[t][name]
+            with np.errstate(all="ignore"):
+                power = np.where(g == 0, g, np.copysign(2.0 ** np.round(np.log2(np.abs(g.astype(float)))), g.real))
+            for plain in (np.zeros_like(g), np.ones_like(g), power.astype(g.dtype)):
+                if np.any(g != plain) and not (np.all(g == 1) or np.all(g == 0)):
+                    grads = [case.grads[t] | {name: plain} if s == t else other for s, other in enumerate(case.grads)]
+                    yield case._replace(grads=grads)
+
+
+def one(case, miss):
+    """Return the slice of the ravelled parameter that holds the number of `miss` alone."""
+    shape = np.shape(case.params[miss.parameter])
+    k = int(np.ravel_multi_index(miss.index[: len(shape)], shape)) if shape else 0
+    return slice(k, k + 1)
+
+
+def literal(x):
+    """Return the array `x` as Python that makes it."""
+    x = np.asarray(x)
+    return f"np.array({x.tolist()!r}, {x.dtype.name!r})"
+
+
+def literals(tree):
+    return "{" + ", ".join(f"{name!r}: {literal(x)}" for name, x in tree.items()) + "}"
+
+
+def snippet(target, case, miss=None):
+    """Return Python that reproduces a case."""
+    options = "".join(
+        f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
+    )
+    lines = ["import numpy as np", "from braintools_adadelta.conformance import adapters"]
+    if any(x.dtype.name == "bfloat16" for x in case.params.values()):
+        lines[1:1] = ["import ml_dtypes"]
+    lines += [f"it = adapters.load({target!r})", f"h = it.start({literals(case.params)}{options})"]
+    for t, grads in enumerate(case.grads):
+        if case.lrs and case.lrs[t] is not None:
+            lines.append(f"h = it.set_lr(h, {case.lrs[t]!r})")
+        lines.append(f"h = it.step(h, {literals(grads)})")
+    show = "it.params(h)"
+    if miss is not None:
+        show = {"theta": "it.params(h)", "e_g2": "it.accumulators(h)[0]", "e_delta2": "it.accumulators(h)[1]"}[
+            miss.field
+        ]
+        show += f"[{miss.parameter!r}]"
+        lines.append(f"print({show})  # got {miss.got!r}, exactly {miss.exact!r}")
+    else:
+        lines.append(f"print({show})")
+    return "\n".join(lines)
+
+
+def summary(case, miss):
+    """Return `inputs => got != wanted` in a line."""
+    numbers = lambda tree: ", ".join(f"{name} = {np.asarray(x).tolist()}" for name, x in tree.items())
+    options = ", ".join(
+        f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
+    )
+    steps = "; ".join(
+        ("" if not case.lrs or case.lrs[t] is None else f"lr={case.lrs[t]:g}, ") + numbers(g)
+        for t, g in enumerate(case.grads)
+    )
+    dtype = next(iter(case.params.values())).dtype.name
+    off = f"{miss.ulps:.3g} ulps; exact {miss.exact!r}; rounding explains {miss.allowed:.3g} ulps"
+    return (
+        f"{dtype}, {options}; start {numbers(case.params)}; gradients {steps}"
+        f" => {miss.field} {miss.got!r} != {miss.exact:.9g} ({off})"
+    )

@@ -145,7 +145,12 @@ def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
     low, high = ratio_range(e_delta2 + eps, e_g2 + eps, errors, eps, m, m.division if form == PLAIN else 0)
     k = m.root + 1 if form == PLAIN else 2 * m.root + m.division + 3
     low_delta, high_delta = low**0.5 * smaller * (1 - gamma(k, m.u)), high**0.5 * larger * (1 + gamma(k, m.u))
-    delta = distance(delta2**0.5, low_delta, high_delta) + m.eta * (1 if form == PLAIN else 1 + larger + high**0.5)
+    lost = (
+        0
+        if form == PLAIN
+        else larger + high**0.5 + (np.maximum(e_g2 - errors[1], 0) + eps) ** -0.5 * (1 + gamma(4, m.u))
+    )
+    delta = distance(delta2**0.5, low_delta, high_delta) + m.eta * (1 + lost)
     if form == ANY:  # the square of what Delta became
         return delta, square_bound(delta2**0.5, delta, m)
     low, high = low * smaller**2 * (1 - gamma(2, m.u)), high * larger**2 * (1 + gamma(2, m.u))

@@ -1,26 +1,143 @@
 """Implementations by name: the known ones, and any other that can be imported."""
 
 import inspect
+import sys
+from functools import cached_property, lru_cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-KNOWN = {"braintools_adadelta": "brainstate:ours", "braintools": "brainstate:original"}
+import numpy as np
+
+from braintools_adadelta.spec import SIGNATURE
+
+# name: (module of this package, factory in it, packages whose versions are recorded)
+KNOWN = {
+    "braintools_adadelta": ("brainstate", "ours", ("braintools_adadelta", "jax", "brainstate")),
+    "braintools": ("brainstate", "original", ("braintools", "optax", "jax", "brainstate")),
+    "optax": ("optax", "Optax", ("optax", "jax")),
+    "torch": ("torch", "Torch", ("torch",)),
+    "torch-loop": ("torch", "TorchLoop", ("torch",)),
+    "keras": ("keras", "Keras", ("keras", "jax")),
+    "tensorflow": ("tensorflow", "Tensorflow", ("tensorflow",)),
+}
+OPTIONS = ("weight_decay", "grad_clip_norm", "grad_clip_value")
 
 
-def load(name):
-    """Return the implementation called `name`: a known one, ``module:Object`` or ``path/to/file.py:Object``."""
-    if name in KNOWN:
-        module, factory = KNOWN[name].split(":")
-        return getattr(import_module(f"{__name__}.{module}"), factory)()
-    place, _, wanted = name.rpartition(":")
+class UsageError(Exception):
+    """What was asked for cannot be judged."""
+
+
+class Subject:
+    """An implementation as the judge sees it: every member there, options filled in, arrays of numpy."""
+
+    def __init__(self, target, it, packages=()):
+        self.target, self.it, self.packages = target, it, packages
+        for member in ("start", "step", "params"):
+            if not callable(getattr(it, member, None)):
+                raise UsageError(
+                    f"{target}: {it!r} has no method {member}(): an implementation has start, step and params;"
+                    " see the documentation of braintools_adadelta.conformance."
+                )
+        self.name = str(getattr(it, "name", None) or type(it).__name__)
+        self.cls = getattr(it, "cls", None)  # a class with the interface of braintools.optim.Adadelta
+        self.supports = frozenset(getattr(it, "supports", None) or ())
+        self.defaults = dict(getattr(it, "defaults", None) or {})
+        self.sets_lr = callable(getattr(it, "set_lr", None))
+        self.failed = False
+        self.found = {}  # runs that serve several clauses
+
+    @property
+    def versions(self):
+        """The versions of the packages that it is made of."""
+        return {name: installed(name) for name in self.packages}
+
+    def start(self, params, **options):
+        offered = {name: SIGNATURE[name] for name in OPTIONS if name in self.supports}
+        return self.it.start(params, **(offered | options))
+
+    def step(self, handle, grads):
+        return self.it.step(handle, grads)
+
+    def set_lr(self, handle, lr):
+        return self.it.set_lr(handle, lr)
+
+    def params(self, handle):
+        return arrays(self.it.params(handle))
+
+    def accumulators(self, handle):
+        """Return copies of (e_g2, e_delta2), or None where they are not shown."""
+        show = getattr(self.it, "accumulators", None)
+        pair = show(handle) if callable(show) else None
+        return None if pair is None else tuple(arrays(tree) for tree in pair)
+
+    @cached_property
+    def shows(self):
+        """Whether accumulators are shown."""
+        handle = self.start({"w": np.ones(1, np.float32)}, lr=1.0, rho=0.9, eps=1e-6)
+        return self.accumulators(handle) is not None
+
+
+def arrays(tree):
+    """Return copies of what is in `tree`: an implementation may go on writing to its own."""
+    return {str(name): np.array(x) for name, x in tree.items()}
+
+
+def installed(package):
+    for name in (package, f"{package}-cpu"):  # tensorflow has two names
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            pass
+    return None
+
+
+@lru_cache
+def load(target):
+    """Return the :class:`Subject` called `target`: a known name, ``module:Object`` or ``path/to/file.py:Object``."""
+    if target in KNOWN:
+        module, factory, packages = KNOWN[target]
+        try:
+            return Subject(target, getattr(import_module(f"{__name__}.{module}"), factory)(), packages)
+        except ImportError as error:
+            raise UsageError(f"{target} cannot be imported here ({error}): pip install {packages[0]}") from error
+    place, _, wanted = target.rpartition(":")
     if not place:
-        raise ValueError(f"no implementation is named {name!r}: choose from {', '.join(KNOWN)}, or give module:Object.")
-    if place.endswith(".py"):
-        spec = spec_from_file_location(Path(place).stem, place)
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = import_module(place)
-    found = getattr(module, wanted)
-    return found() if inspect.isclass(found) else found
+        raise UsageError(
+            f"no implementation is named {target!r}: choose from {', '.join(KNOWN)}, or give module:Object or"
+            " path/to/file.py:Object."
+        )
+    try:
+        found = module_at(place)
+        for name in wanted.split("."):
+            found = getattr(found, name)
+    except Exception as error:
+        raise UsageError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+    if inspect.isclass(found) and hasattr(found, "register_trainable_weights"):
+        from .brainstate import BrainstateAdadelta
+
+        return Subject(target, BrainstateAdadelta(wanted, found))
+    try:
+        return Subject(target, found() if inspect.isclass(found) else found)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{target}() cannot be made: {type(error).__name__}: {error}") from error
+
+
+def module_at(place):
+    """Return the module named `place`, or that in the file `place`."""
+    if not place.endswith(".py"):
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return import_module(place)
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # for what lies beside it
+    spec = spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -9,12 +9,12 @@ import numpy as np
 
 
 class BrainstateAdadelta:
-    """The implementation given by the class `cls`; `memory` finds (e_g2, e_delta2) in the value of its opt_state."""
+    """The implementation given by the class `cls`; its accumulators are found in its opt_state, or not shown."""
 
     supports = {"weight_decay", "grad_clip_norm", "grad_clip_value", "float64"}
 
-    def __init__(self, name, cls, memory):
-        self.name, self.cls, self.memory = name, cls, memory
+    def __init__(self, name, cls, more=()):
+        self.name, self.cls, self.supports = name, cls, self.supports | set(more)
 
     def start(self, params, **options):
         wide = any(x.dtype == np.float64 for x in params.values())
@@ -34,9 +34,8 @@ class BrainstateAdadelta:
         return {name: np.asarray(state.value) for name, state in handle[1].items()}
 
     def accumulators(self, handle):
-        return tuple(
-            {name: np.asarray(x) for name, x in tree.items()} for tree in self.memory(handle[0].opt_state.value)
-        )
+        pair = memory(getattr(handle[0].opt_state, "value", None))
+        return pair and tuple({name: np.asarray(x) for name, x in tree.items()} for tree in pair)
 
     def set_lr(self, handle, lr):
         handle[0].current_lr = lr
@@ -48,17 +47,22 @@ def precision(wide):
     return jax.enable_x64(True) if wide else nullcontext()
 
 
+def memory(state):
+    """Return (e_g2, e_delta2) from an opt_state: a record with fields of one of these names, or a chain that has one."""
+    for names in (("e_g2", "e_delta2"), ("e_g", "e_x")):
+        if all(hasattr(state, name) for name in names):
+            return tuple(getattr(state, name) for name in names)
+    parts = state if isinstance(state, tuple | list) else ()
+    return next((pair for pair in map(memory, parts) if pair), None)
+
+
 def ours():
     from braintools_adadelta import Adadelta
 
-    return BrainstateAdadelta("braintools_adadelta", Adadelta, lambda value: (value.e_g2, value.e_delta2))
+    return BrainstateAdadelta("braintools_adadelta", Adadelta, ["float16", "bfloat16"])
 
 
 def original():
     from braintools.optim import Adadelta
 
-    def memory(chain):
-        part = next(part for part in chain if hasattr(part, "e_g"))
-        return part.e_g, part.e_x
-
-    return BrainstateAdadelta("braintools", Adadelta, memory)
+    return BrainstateAdadelta("braintools", Adadelta)

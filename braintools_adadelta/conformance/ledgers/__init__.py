@@ -1,0 +1,46 @@
+"""What known implementations do otherwise: one commented file each, strict both ways for the versions it names."""
+
+import re
+import tomllib
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A known deviation: the tests that must fail, and why."""
+
+    test: str  # the clause and the name of its test: "X1_norm"
+    name: str  # a short name for it
+    what: str
+    link: str = ""
+    where: str = ""  # a regular expression: only the variants of the test whose id has it
+    versions: tuple = ()  # of the package; without it, all
+
+
+class Ledger(NamedTuple):
+    """All that is known of one implementation."""
+
+    package: str
+    versions: tuple  # those for which it is strict
+    entries: tuple
+
+    def pinned(self, versions):
+        """Say whether the ledger was made for these `versions`; one that names none holds for all."""
+        return not self.versions or versions.get(self.package) in self.versions
+
+    def entry(self, test, node, versions):
+        """Return the entry for the test function `test` in the variant `node`, or None."""
+        version = versions.get(self.package)
+        version = version if version in self.versions else next(iter(self.versions), None)
+        fits = lambda e: e.test == test and re.search(e.where, node) and (not e.versions or version in e.versions)
+        return next(filter(fits, self.entries), None)
+
+
+def read(name):
+    """Return the :class:`Ledger` of the implementation `name`, or None."""
+    path = files(__name__) / f"{name}.toml"
+    if not name.replace("_", "").replace("-", "").isalnum() or not path.is_file():
+        return None
+    page = tomllib.loads(path.read_text("utf-8"))
+    entries = tuple(Entry(**entry) for entry in page.get("deviation", []))
+    return Ledger(page["package"], tuple(page.get("versions", ())), entries)

@@ -1,0 +1,74 @@
+"""Read vectors.json: training runs with their exact answers, for implementations in any language."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+
+from braintools_adadelta.conformance.judge import Case
+
+FIELDS = ("e_g2", "e_delta2", "theta")
+
+
+def load():
+    """Return the vectors."""
+    return json.loads((files(__package__) / "vectors.json").read_text("utf-8"))["vectors"]
+
+
+def written(x):
+    """Return an array as hexadecimal floating-point numbers, in C order."""
+    return [float(number).hex() for number in np.ravel(x)]
+
+
+def case(vector):
+    """Return the training run of a vector as arrays of numpy."""
+    shapes, dtype = vector["shapes"], vector["dtype"]
+    tree = lambda rows: {
+        name: np.array([float.fromhex(x) for x in row], dtype).reshape(shapes[name]) for name, row in rows.items()
+    }
+    lrs = [float.fromhex(row["lr"]) if "lr" in row else None for row in vector["steps"]]
+    options = {name: float.fromhex(x) for name, x in vector["options"].items()}
+    return Case(tree(vector["params"]), [tree(row["g"]) for row in vector["steps"]], options, lrs)
+
+
+def wrong(implementation, vector):
+    """Return what `implementation` has wrong in a vector: (step, field, parameter, k, got, wanted, within), or nothing.
+
+    Options that it does not offer are no reason to fail: None is returned.
+    """
+    run = case(vector)
+    offered = {"float32", *implementation.supports}
+    if vector["dtype"] not in offered or not (run.options.keys() - {"lr", "rho", "eps"}) <= offered:
+        return None
+    if any(lr is not None for lr in run.lrs) and not implementation.sets_lr:
+        return None
+    try:
+        return first_wrong(implementation, vector, run)
+    except Exception as error:
+        return (0, type(error).__name__, str(error))
+
+
+def first_wrong(implementation, vector, run):
+    """Take the steps of `run`; return the first number that is not within its bound."""
+    with np.errstate(all="ignore"):
+        watched = [(x.copy(), x, name) for name, x in run.params.items()]
+        handle = implementation.start({name: copy for copy, _, name in watched}, **run.options)
+        for t, (row, grads, lr) in enumerate(zip(vector["steps"], run.grads, run.lrs, strict=True)):
+            if lr is not None:
+                handle = implementation.set_lr(handle, lr)
+            handed = [(g.copy(), g, name) for name, g in grads.items()]
+            watched += handed
+            handle = implementation.step(handle, {name: copy for copy, _, name in handed})
+            for copy, x, name in watched:
+                if copy.tobytes() != x.tobytes():
+                    return t + 1, "given", name
+            shown = {"theta": implementation.params(handle)}
+            if (pair := implementation.accumulators(handle)) is not None:
+                shown |= {"e_g2": pair[0], "e_delta2": pair[1]}
+            for field in (f for f in FIELDS if f in shown):
+                for name, wanted in row[field].items():
+                    got = np.ravel(shown[field][name])
+                    for k, (x, want, within) in enumerate(zip(got, wanted, row[f"{field}_within"][name], strict=True)):
+                        if not abs(float(x) - float.fromhex(want)) <= float(within):
+                            return t + 1, field, name, k, float(x), float.fromhex(want), float(within)
+    return ()
