@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 MODULES = "equations", "transform", "leaf"
-# First those that are quick, then the others for what is still alive. test_sync is in neither: it would notice everything.
+# First those that are quick, then the others for what is still alive. test_sync is in neither: it notices everything.
 FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
 THEN = "bounds", "contract", "optimizer", "properties", "derivatives", "interop", "checkpoints"
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
