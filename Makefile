@@ -14,7 +14,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs wheel lowest newest conformance-all clean
+.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest conformance-all clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,16 @@ test: $(READY)  ## run every check: style, sync, notebooks, tests, docstring exa
 	$(call section,'tests and docstring examples')
 	$(BIN)/pytest --ignore tests/test_sync.py
 	@$(MAKE) --no-print-directory docs
+
+nightly: $(READY)  ## run the tests on many more examples, and those that are slow
+	$(BIN)/pytest --ignore tests/test_sync.py --hypothesis-profile=nightly
+
+exhaustive: $(READY)  ## run all 2^32 float32 gradients from five states (a quarter of an hour; goes on where it stopped)
+	$(BIN)/python tools/exhaustive.py
+	PYTHONPATH=tests $(BIN)/python tools/worst_cases.py
+
+mutants: $(READY)  ## change the package in one place at a time and see whether a test falls (about an hour)
+	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
 	$(call section,'docs: built and every link checked')

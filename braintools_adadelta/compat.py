@@ -1,6 +1,9 @@
-"""Living beside braintools without importing it: the only module that names it."""
+"""Living beside braintools without importing it: the only module of the optimizer that names it."""
 
 import sys
+
+import brainstate
+import jax
 
 
 def adopt(cls):
@@ -11,3 +14,83 @@ def adopt(cls):
     base = getattr(sys.modules.get("braintools.optim"), "OptaxOptimizer", None)
     if base is not None and not issubclass(cls, base):
         base.register(cls)
+
+
+class Relative:
+    """Adopted when ``isinstance`` asks, so that braintools may be imported at any time."""
+
+    @property
+    def __class__(self):
+        adopt(type(self))
+        return type(self)
+
+
+def family(scheduler):
+    """Return `scheduler` and the schedulers that it is made of."""
+    return [scheduler, *(one for part in getattr(scheduler, "schedulers", ()) for one in family(part))]
+
+
+def states_in(scheduler):
+    """Return all States in `scheduler`."""
+    return [x for one in family(scheduler) for x in vars(one).values() if isinstance(x, brainstate.State)]
+
+
+def check_scheduler(scheduler):
+    """Refuse what SequentialLR does under a trace.
+
+    It looks up its schedule with ``int(index)``, swallows the error that a traced index gives, and hands on a stale lr.
+    """
+    if any(isinstance(getattr(one, "current_scheduler_idx", None), jax.core.Tracer) for one in family(scheduler)):
+        raise TypeError(
+            "SequentialLR cannot be stepped inside jit, for_loop or scan: it finds its current schedule with int(), which"
+            " needs a number and not a tracer, and the lr would silently stay as it was. Call its step() outside, or"
+            " pass a function of the step count, such as optax.join_schedules, as lr."
+        )
+
+
+def append_lr(optimizer, index, lr):
+    """Let the scheduler of `optimizer` follow one more group, number `index`, and return the lr of that group.
+
+    A scheduler of braintools has a base lr for each group, and scales all else with it.
+    """
+    from . import spec
+
+    scheduler = optimizer.lr_scheduler
+    if hasattr(scheduler, "append"):
+        scheduler.append(lr, optimizer.step_count.value)
+        return scheduler.current_lrs.value[index]
+    if callable(lr):
+        raise TypeError(
+            f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"
+            " starts, or give the scheduler a list of base_lr."
+        )
+    given = scheduler.base_lrs[index] if lr is None and index < len(scheduler.base_lrs) else lr
+    base = spec.check("lr", optimizer.base_lr if given is None else given)
+    ratio = base / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 1.0
+    for one in family(scheduler):
+        for name in ("base_lrs", "max_lrs", "min_lrs"):
+            if name == "base_lrs" or hasattr(one, "max_lrs") and hasattr(one, name):
+                values = getattr(one, name)
+                values += [values[0] * ratio] * (index + 1 - len(values))
+    scheduler.base_lrs[index] = base
+    for one in reversed(family(scheduler)):  # the parts first: the whole asks them
+        now, lrs = list(one.current_lrs.value), list(one.get_lr())
+        now += [lrs[index] if index < len(lrs) else one.base_lrs[index]] * (index + 1 - len(now))
+        now[index] = lrs[index] if index < len(lrs) else now[index]
+        one.current_lrs.value = now
+    return now[index]
+
+
+def accumulators(opt_state):
+    """Return the accumulators in a saved state, ours or that of braintools, as {"e_g2": ..., "e_delta2": ...}.
+
+    Braintools saves a chain: an empty state for each clip and for the decay, the accumulators, and a count.
+    """
+    if not isinstance(opt_state, dict) or not all(isinstance(part, dict) for part in opt_state.values()):
+        return opt_state
+    parts = [part for part in opt_state.values() if part != {} and set(part) != {"count"}]
+    if any({"mu", "nu"} & set(part) for part in parts):
+        raise ValueError("the state is of a parameter group trained by Adam: it has no accumulators of Adadelta.")
+    if "e_g2" not in opt_state and len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
+        return {"e_g2": parts[0]["e_g"], "e_delta2": parts[0]["e_x"]}
+    return opt_state

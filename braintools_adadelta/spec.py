@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 # %% ../nbs/00_spec.ipynb #c23
 RULES = {  # argument: the rule in words, the rule, why or what to do
-    "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf, "1.0 is the method as published"),
+    "lr": ("a finite number >= 0", lambda x: 0 <= x < math.inf, "the learning rate; 1.0 is the method as published"),
     "rho": (
         "a number in [0, 1)",
         lambda x: 0 <= x < 1,

@@ -36,6 +36,7 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # a displayed Markdown table is a table
 
 # Kernels start without the reader's own IPython profile, and speak up only when something is wrong.
 profile = ROOT / "build/ipython/profile_default"

@@ -1,4 +1,4 @@
-"""Classes with the interface of braintools.optim.Adadelta that are wrong as objects, in ways that were shipped."""
+"""Classes with the interface of braintools.optim.Adadelta, each wrong as an object in one way that was shipped."""
 
 import jax
 

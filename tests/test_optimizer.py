@@ -130,9 +130,8 @@ def test_arguments_outside_their_domain(name, value):
 def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
     w = state(4.0)
     ours = optimizer({"w": w}, **OPTIONS)
-    setattr(ours, name, float("nan"))
     with pytest.raises(ValueError, match=f"^{name} = nan"):
-        ours.update({"w": jnp.array([8.0])})
+        setattr(ours, name, float("nan"))
     setattr(ours, name, 0.5)
     ours.update({"w": jnp.array([8.0])})
     assert_near_exact(w.value, [4.0], [[8.0]], form=PLAIN, **(OPTIONS | {name: 0.5}))
@@ -147,8 +146,7 @@ def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
         ([], ValueError, "there is no State in it"),
         ({"x": {"w": None}}, TypeError, "parameter 'x.w' is None: it must be a brainstate.State"),
         ({"w": 1.0}, TypeError, "parameter 'w' is 1.0: it must be a brainstate.State"),
-        ({"w": brainstate.ParamState(jnp.arange(3))}, TypeError, "'w' has dtype int32: it must be real floating-point"),
-        ({"w": brainstate.ParamState(1j * jnp.ones(2))}, TypeError, "'w' has dtype complex64: it must be real"),
+        ({"w": brainstate.ParamState(jnp.arange(3))}, TypeError, "'w' has dtype int32: it must be floating-point"),
         ({"x": {"w": state(1.0)}, ("x", "w"): state(1.0)}, ValueError, "Comparator|two States are named 'x.w'"),
         ([{"0": state(1.0)}, {"0": state(1.0)}], None, ""),
     ],
@@ -330,9 +328,11 @@ def test_nothing_nested_in_an_outer_trace():
 def test_accumulators_are_reused_in_place_unless_they_were_seen():
     ours = optimizer({"w": state(1.0, 2.0)})
     g = {"w": jnp.ones(2)}
-    taken = ours.opt_state.take()
+    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.value)}
     ours.update(g)
-    assert all(x.is_deleted() for x in jax.tree.leaves(taken))
+    before = places()
+    ours.update(g)
+    assert places() == before
     seen = ours.opt_state.value
     copy = jax.tree.map(np.asarray, seen)
     ours.update(g)
@@ -453,7 +453,7 @@ def test_a_bad_lr_is_refused_and_changes_nothing(bad):
 def test_a_function_that_cannot_be_traced_is_refused_with_the_reason():
     with pytest.raises(TypeError, match="cannot be traced by JAX .*: a schedule is called with a traced step count"):
         Adadelta(lr=lambda step: 1.0 if step < 10 else 0.1)
-    with pytest.raises(TypeError, match="must give a real floating-point scalar"):
+    with pytest.raises(TypeError, match="must give a real scalar"):
         Adadelta(lr=lambda step: jnp.ones(3))
 
 

@@ -78,9 +78,10 @@ def test_a_grid_of_traced_rho_and_eps_is_one_program():
 def test_dtypes_stay_whatever_meets(dtype):
     tx = scale_by_adadelta(jnp.float32(0.9), jnp.float32(1e-6))
     with jax.numpy_dtype_promotion("standard"):
-        state = tx.init(params := jnp.ones(3, dtype))
+        state = tx.init(jnp.ones(3, dtype))
         updates, after = jax.eval_shape(tx.update, jax.ShapeDtypeStruct((3,), jnp.float32), state)
-    assert {x.dtype for x in jax.tree.leaves(after)} == {params.dtype} and updates.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves((state, after))} == {jnp.dtype("float32")}  # X2, for 16 bits
+    assert updates.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("tree", [{}, {"empty": jnp.zeros((0, 2))}, (), None], ids=repr)

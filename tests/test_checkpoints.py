@@ -1,0 +1,286 @@
+"""Checkpoints: what is refused and why, Trainer, Orbax, a process killed while it saves."""
+
+import subprocess
+import sys
+
+import brainstate
+import braintools
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braintools_adadelta import Adadelta
+
+OPTIONS = {"rho": 5 / 8, "eps": 1.0}
+LR = braintools.optim
+
+
+def state(*values):
+    return brainstate.ParamState(jnp.array(values))
+
+
+def everything(ours):
+    values = {name: s.value for name, s in ours.param_states.items()}
+    return jax.tree.map(np.array, (values, ours.state_dict(), [group["lr"].value for group in ours.param_groups]))
+
+
+def same(got, want):
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+LRS = {"number": lambda: 0.5, "function": lambda: lambda step: 1 / (1 + step), "StepLR": lambda: LR.StepLR(1.0, 1, 0.5)}
+GRADS = {"a": jnp.array([8.0, 1.0]), "b": jnp.array(3.0), "z": jnp.array([1 + 2j])}
+
+
+def trained(lr, steps=2):
+    states = {"a": state(4.0, -1.0), "b": brainstate.ParamState(jnp.array(1.0)), "z": state(2 - 1j)}
+    ours = Adadelta(lr=lr, **OPTIONS, nonfinite="skip").register_trainable_weights({k: states[k] for k in "az"})
+    ours.add_param_group({"b": states["b"]}, weight_decay=0.1)
+    for k in range(steps):
+        ours.update(GRADS), ours.lr_scheduler.step()
+        if k:
+            ours.update({**GRADS, "b": jnp.array(jnp.nan)})
+    return ours
+
+
+def saved(ours, folder, target=None):
+    path = str(folder / "state.msgpack")
+    braintools.file.msgpack_save(path, ours.state_dict(), verbose=False)
+    return braintools.file.msgpack_load(path, verbose=False, **({} if target is None else {"target": target}))
+
+
+@pytest.mark.parametrize("lr", LRS)
+@pytest.mark.parametrize("form", ["memory", "msgpack", "msgpack with target"])
+def test_groups_schedules_and_counts_resume_bit_by_bit(lr, form, tmp_path):
+    ours, again = trained(LRS[lr]()), trained(LRS[lr](), steps=0)
+    for name, s in ours.param_states.items():
+        again.param_states[name].value = s.value
+    again.param_groups[1]["weight_decay"] = 0.7
+    target = again.state_dict() if "target" in form else None
+    again.load_state_dict(ours.state_dict() if form == "memory" else saved(ours, tmp_path, target))
+    same(everything(again), everything(ours))
+    for each in (ours, again):
+        each.update(GRADS), each.lr_scheduler.step(), each.update(GRADS)
+    same(everything(again), everything(ours))
+    assert again.skipped_steps.value == 1 and again.step_count.value == 4
+
+
+REFUSED = {  # what is done to a state dict -> what is said of it
+    "no dict": (lambda s: None, TypeError, "got None: pass what state_dict"),
+    "empty": (lambda s: {}, ValueError, r"lacks \['base_lr', 'lr', 'opt_state', 'param_groups', "),
+    "unknown": (lambda s: s | {"momentum": 1}, ValueError, r"has unknown keys \['momentum'\]: pass what state_dict"),
+    "opt_state": (lambda s: s | {"opt_state": 3.0}, ValueError, "do not fit the registered parameters"),
+    "text": (lambda s: s | {"opt_state": {"e_g2": "x"}}, ValueError, r"\['e_delta2.a', .* got \[None"),
+    "one group": (lambda s: s | {"param_groups": {"0": s["param_groups"]["0"]}}, ValueError, "parameter groups of"),
+    "step count": (lambda s: s | {"step_count": -1}, ValueError, "step_count = -1 is not allowed: it must be a whole"),
+    "half a step": (lambda s: s | {"step_count": 1.5}, ValueError, "step_count = 1.5 is not allowed"),
+    "lr": (lambda s: s | {"lr": float("inf")}, ValueError, "lr = inf is not allowed"),
+    "base lr": (lambda s: s | {"base_lr": "x"}, ValueError, "lr = 'x' is not allowed"),
+    "schedule": (lambda s: s | {"lr_scheduler": {}}, ValueError, "scheduler state of"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_does_not_fit_is_refused_and_changes_nothing(kind):
+    change, error, message = REFUSED[kind]
+    ours, other = trained(0.5), trained(0.5, steps=1)
+    before = everything(other)
+    with pytest.raises(error, match=message):
+        other.load_state_dict(change(ours.state_dict()))
+    same(everything(other), before)
+
+
+def test_groups_must_hold_the_same_parameters():
+    a, b = state(1.0), state(1.0)
+    ours, other = (Adadelta().register_trainable_weights({"a": a, "b": b}) for _ in range(2))
+    ours.add_param_group({"a": a})
+    other.add_param_group({"b": b})
+    with pytest.raises(
+        ValueError, match=r"parameter groups of \['0.params.a', '0.params.b', '1.params.a', '1.params.b'"
+    ):
+        other.load_state_dict(ours.state_dict())
+
+
+JUNK = [None, "x", b"x", -1, 1.5, 1j, [], {}, {"0": 1}, np.ones(7), np.array(["x"]), float("nan"), object()]
+
+
+def paths(tree, path=()):
+    """Yield the path to every node of nested dictionaries."""
+    yield path
+    if isinstance(tree, dict):
+        for key in tree:
+            yield from paths(tree[key], (*path, key))
+
+
+def mangled(tree, path, how, junk):
+    """Return a copy of `tree` with the node at `path` missing, doubled, renamed, replaced, reshaped or cut short."""
+    if path:
+        key, *rest = path
+        tree = dict(tree)
+        if rest or how in ("junk", "reshape", "truncate"):
+            tree[key] = mangled(tree[key], rest, how, junk)
+        elif how == "missing":
+            del tree[key]
+        else:
+            tree["?" + str(key)] = tree[key] if how == "extra" else tree.pop(key)
+        return tree
+    if how == "truncate" and isinstance(tree, dict):
+        return dict(list(tree.items())[: len(tree) // 2])
+    if how == "reshape" and not isinstance(tree, dict):
+        return np.stack([np.asarray(tree)] * 2)
+    return junk
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_mangled_state_is_refused_in_our_words_or_loads_and_changes_nothing_else(data):
+    ours, other = MANGLED
+    tree = ours.state_dict()
+    path = data.draw(st.sampled_from([p for p in paths(tree) if p[:1] != ("param_groups",) or "params" not in p]))
+    how = data.draw(st.sampled_from(["missing", "extra", "renamed", "junk", "reshape", "truncate"]))
+    tree = mangled(tree, path, how, data.draw(st.sampled_from(JUNK)))
+    before = everything(other)
+    try:
+        other.load_state_dict(tree)
+    except (TypeError, ValueError) as error:
+        words = ("lacks", "has unknown keys", "do not fit", "is not allowed", "got ", "trained by Adam")
+        assert any(word in str(error) for word in words), repr(error)
+        same(everything(other), before)
+    else:
+        other.update(GRADS)  # what was loaded is a state to go on from
+        other.load_state_dict(ORIGINAL)
+
+
+MANGLED = trained(LR.StepLR([1.0, 0.5], 1, 0.5)), trained(LR.StepLR([1.0, 0.5], 1, 0.5), steps=1)
+ORIGINAL = MANGLED[1].state_dict()
+
+# ------------------------------------------------------------------------------------------------------------- Trainer
+
+
+class Fit(braintools.trainer.LightningModule):
+    """A line through points."""
+
+    def __init__(self, cls, lr):
+        super().__init__()
+        self.line, self.cls, self.rate = brainstate.nn.Linear(1, 1), cls, lr
+        self.line.weight.value = {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return {"loss": jnp.mean((self.line(x) - y) ** 2)}
+
+    def configure_optimizers(self):
+        scheduler = LR.StepLR(self.rate, step_size=1, gamma=0.5)
+        self.optimizer = self.cls(lr=scheduler, **OPTIONS)
+        return self.optimizer, scheduler
+
+
+def points():
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+    return braintools.trainer.DataLoader(braintools.trainer.ArrayDataset(x, 3 * x + 1), batch_size=4, shuffle=False)
+
+
+def fit(folder, epochs, callbacks=(), **options):
+    model = Fit(Adadelta, 1.0)
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
+    trainer = braintools.trainer.Trainer(
+        max_epochs=epochs, default_root_dir=str(folder), callbacks=list(callbacks), **quiet
+    )
+    trainer.fit(model, points(), **options)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trainer_fits_saves_and_resumes(tmp_path):
+    """The trainer of braintools runs its epochs anew after a resume: one more is the straight run's third."""
+    save = braintools.trainer.ModelCheckpoint(dirpath=str(tmp_path), save_last=True, monitor=None)
+    monitor = braintools.trainer.LearningRateMonitor()
+    fit(tmp_path, 2, [save, monitor])
+    found = sorted(tmp_path.glob("*.ckpt")) or sorted(tmp_path.rglob("*.ckpt"))
+    resumed, straight = fit(tmp_path, 1, ckpt_path=str(tmp_path / "last.ckpt")), fit(tmp_path, 3)
+    assert found and resumed.optimizer.step_count.value == straight.optimizer.step_count.value == 6
+    same(resumed.line.weight.value, straight.line.weight.value)
+    assert float(resumed.optimizer.current_lr) == float(straight.optimizer.current_lr)
+
+
+# --------------------------------------------------------------------------------------------------------------- Orbax
+
+
+def states_of(optimizer):
+    return {".".join(map(str, path)): s for path, s in brainstate.graph.states(optimizer).items()}
+
+
+@pytest.mark.parametrize("lr", LRS)
+@pytest.mark.parametrize("through", ["memory", "Orbax"])
+def test_all_that_is_needed_to_go_on_is_in_the_states(lr, through, tmp_path):
+    ours, again = trained(LRS[lr]()), trained(LRS[lr](), steps=1)
+    values = {name: s.value for name, s in states_of(ours).items()}
+    if through == "Orbax":
+        checkpointer = pytest.importorskip("orbax.checkpoint").StandardCheckpointer()
+        checkpointer.save(tmp_path / "states", values)
+        checkpointer.wait_until_finished()
+        values = checkpointer.restore(tmp_path / "states", values)
+    for name, s in states_of(again).items():
+        s.value = values[name]
+    for each in (ours, again):
+        each.update(GRADS), each.lr_scheduler.step(), each.update(GRADS)
+    same(everything(again), everything(ours))
+
+
+# -------------------------------------------------------------------------------------------------- killed while saving
+
+SAVING = """
+import os, random, signal, sys, time, warnings
+warnings.simplefilter("ignore")
+import brainstate, braintools, jax, jax.numpy as jnp, numpy as np
+from braintools_adadelta import Adadelta
+
+def train(path, last, ready=None):
+    w = brainstate.ParamState(jnp.arange(2000.0))
+    optimizer = Adadelta(rho=0.9, eps=1.0).register_trainable_weights({"w": w})
+    if os.path.exists(path):
+        state = braintools.file.msgpack_load(path, verbose=False)
+        w.value = jnp.asarray(state["w"])
+        optimizer.load_state_dict(state["optimizer"])
+    while int(optimizer.step_count.value) < last:
+        optimizer.update({"w": jnp.sin(w.value + optimizer.step_count.value)})
+        if ready:
+            os.write(ready, b"x")
+        state = {"w": w.value, "optimizer": optimizer.state_dict()}
+        braintools.file.msgpack_save(path + ".new", state, verbose=False)
+        os.replace(path + ".new", path)
+    os.write(1, np.asarray(w.value).tobytes().hex().encode() + b" ")
+
+def child(*arguments):  # forked before JAX starts anything: imports are all that they share
+    pid = os.fork()
+    if not pid:
+        train(*arguments)
+        os._exit(0)
+    return pid
+
+folder, rng, killed = sys.argv[1], random.Random(0), 0
+path = folder + "/killed"
+for _ in range(10):
+    heard, ready = os.pipe()
+    pid = child(path, 10**9, ready)
+    os.read(heard, 1)
+    time.sleep(rng.uniform(0, 0.1))
+    os.kill(pid, signal.SIGKILL)
+    killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+steps = int(braintools.file.msgpack_load(path, verbose=False)["optimizer"]["step_count"])
+for name in ("killed", "straight"):
+    os.waitpid(child(folder + "/" + name, steps + 3), 0)
+print(killed, steps)
+"""
+
+
+def test_killed_while_saving_it_resumes_as_if_nothing_had_happened(tmp_path):
+    """Ten kills at random moments. Written beside and renamed, the checkpoint is always whole."""
+    command = [sys.executable, "-W", "ignore", "-c", SAVING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    resumed, straight, killed, steps = done.stdout.split()
+    assert resumed == straight and len(straight) == 2000 * 8 and killed == "10" and int(steps) > 10

@@ -1,0 +1,58 @@
+"""Every arrow of the step over a tree, G1 to E4, against the oracle and within the bounds for our own order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from braintools_adadelta.oracle.bounds import PLAIN, bounds
+from braintools_adadelta.oracle.exact import Step, exact, largest_root
+from braintools_adadelta.oracle.exact import step as exact_step
+from braintools_adadelta.oracle.ulp import float32
+from braintools_adadelta.transform import Accumulators, Options, step
+
+DOORS = {
+    "none": {},
+    "norm": {"grad_clip_norm": 1.5},
+    "norm_not_reached": {"grad_clip_norm": 1e30},
+    "value": {"grad_clip_value": 0.75},
+    "decay": {"weight_decay": 0.25},
+    "all": {"grad_clip_norm": 3.0, "grad_clip_value": 0.75, "weight_decay": 0.25},
+}
+GRADS = {
+    "mixed": ([3.0, -1.0, 0.5, 0.0, -0.25], [2.0, 1e-3]),
+    "zero": ([0.0] * 5, [0.0] * 2),
+    "huge": ([3e38, -1e30, 1.0, 0.0, 2e19], [-3e38, 1e25]),
+    "tiny": ([1e-30, -3e-37, 0.0, 1e-30, 1e-25], [1e-20, 2e-30]),
+}
+flat = lambda tree: [x for leaf in jax.tree.leaves(tree) for x in np.ravel(np.asarray(leaf))]
+
+
+@pytest.mark.parametrize("grads", GRADS)
+@pytest.mark.parametrize("doors", DOORS)
+def test_every_arrow(doors, grads):
+    rng, options = np.random.default_rng(1), {"rho": 0.9, "eps": 1e-6, **DOORS[doors]}
+    tree = lambda a, b: {"a": jnp.asarray(a, jnp.float32), "b": [jnp.asarray(b, jnp.float32)]}
+    theta, e_g2, e_delta2 = (tree(rng.normal(size=5), rng.normal(size=2)) for _ in range(3))
+    e_g2, e_delta2 = jax.tree.map(jnp.square, (e_g2, e_delta2))
+    g, lr = tree(*GRADS[grads]), 0.5
+    got = jax.jit(step, static_argnums=4)(theta, g, Accumulators(e_g2, e_delta2), lr, Options(**options))
+    options |= {"lr": lr, "largest": largest_root(float32)}
+    state = flat(theta), flat(e_g2), flat(e_delta2)
+    truth = exact_step(state[0], flat(g), *state[1:], **options)
+    allowed = bounds(truth, *state, fmt=float32, form=PLAIN, **options)
+    for field in Step._fields:
+        rows = zip(exact(flat(getattr(got, field))), getattr(truth, field), getattr(allowed, field), strict=True)
+        for k, (x, y, bound) in enumerate(rows):
+            assert abs(x - y) <= bound, (
+                f"{field}, number {k}: {float(x)!r}, exactly {float(y)!r} up to {float(bound):.2g}"
+            )
+
+
+@pytest.mark.parametrize("wrong", [jnp.inf, jnp.nan])
+def test_what_is_not_finite_passes_the_clip_by_norm_as_in_ieee_arithmetic(wrong):
+    """An infinite norm wipes out what is finite, an undefined one everything; neither becomes a number."""
+    g = [jnp.array([wrong, 1.0])]
+    after = step([jnp.ones(2)], g, Accumulators([jnp.zeros(2)], [jnp.zeros(2)]), 1.0, Options(grad_clip_norm=1.0))
+    clipped = after.clipped_norm[0]
+    assert jnp.isnan(clipped[0]) and (clipped[1] == 0 if wrong == jnp.inf else jnp.isnan(clipped[1]))

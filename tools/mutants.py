@@ -1,0 +1,182 @@
+"""Change the package in one place at a time and see whether a test falls.
+
+Every constant, operator, comparison, condition, negation and pair of arguments of the three modules that compute is
+changed in turn, in a copy. A mutant that no test notices is a survivor: it is printed, and either tools/survivors.txt
+says why it is none, or the run fails. (The ready-made tools mutate a tree in place, which editable installs, generated
+modules and tests in subprocesses do not bear.)
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+MODULES = "equations", "transform", "leaf"
+# First those that are quick, then the others for what is still alive. test_sync is in neither: it notices everything.
+FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
+THEN = "bounds", "contract", "optimizer", "properties", "derivatives", "interop", "checkpoints"
+LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
+OPERATORS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+COMPARISONS = {
+    ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.Lt),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
+NAMES = {
+    "minimum": "maximum",
+    "maximum": "minimum",
+    "max": "min",
+    "abs": "negative",
+    "isfinite": "isnan",
+    "sqrt": "square",
+}
+
+
+def changes(node):
+    """Yield functions that each change a copy of `node` in one way: in place, or by returning a part of it."""
+    match node:
+        case ast.Constant(value=bool()):
+            yield lambda n: setattr(n, "value", not n.value)
+        case ast.Constant(value=int() | float()):
+            yield lambda n: setattr(n, "value", n.value + 1)
+            if node.value not in (0, 1):
+                yield lambda n: setattr(n, "value", n.value * 1.001)
+        case ast.BinOp() if type(node.op) in OPERATORS:
+            yield lambda n: setattr(n, "op", OPERATORS[type(n.op)]())
+            if isinstance(node.op, (ast.Add, ast.Mult)):
+                yield lambda n: n.left
+                yield lambda n: n.right
+        case ast.UnaryOp():
+            yield lambda n: n.operand
+        case ast.Compare():
+            for op in COMPARISONS.get(type(node.ops[0]), ()):
+                yield lambda n, op=op: setattr(n, "ops", [op()])
+        case ast.IfExp():
+            yield lambda n: n.body
+            yield lambda n: n.orelse
+        case ast.If():
+            yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))
+        case ast.Call():
+            symmetric = isinstance(node.func, ast.Attribute) and node.func.attr in ("minimum", "maximum")
+            for i in range(0 if symmetric else len(node.args) - 1):
+                if not any(isinstance(a, ast.Starred) for a in node.args[i : i + 2]):
+                    yield lambda n, i=i: n.args.insert(i, n.args.pop(i + 1))
+            if isinstance(node.func, ast.Attribute) and node.func.attr in NAMES:
+                yield lambda n: setattr(n.func, "attr", NAMES[n.func.attr])
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "astype":
+                yield lambda n: n.func.value
+        case ast.Tuple(ctx=ast.Load()) if len(node.elts) > 1:
+            yield lambda n: n.elts.insert(0, n.elts.pop(1))
+
+
+class Replace(ast.NodeTransformer):
+    def __init__(self, target, new):
+        self.target, self.new = target, new
+
+    def visit(self, node):
+        return self.new if node is self.target else super().generic_visit(node)
+
+
+def mutants(module):
+    """Yield (name, source) for each mutant of a module."""
+    text = (ROOT / f"braintools_adadelta/{module}.py").read_text()
+    count = len([1 for node in ast.walk(ast.parse(text)) for _ in changes(node)])
+    for k in range(count):
+        tree = ast.parse(text)
+        node, change = [(node, change) for node in ast.walk(tree) for change in changes(node)][k]
+        if any(
+            node in ast.walk(outside)
+            for outside in tree.body
+            if isinstance(outside, (ast.Assign, ast.Import, ast.ImportFrom)) or (isinstance(outside, ast.Expr))
+        ):
+            continue  # __all__ and imports
+        before = ast.unparse(node).splitlines()[0]
+        new = copy.deepcopy(node)
+        new = change(new) or new  # changed in place, or a part of it
+        source = ast.unparse(ast.fix_missing_locations(Replace(node, new).visit(tree)))
+        yield f"{module}:{node.lineno} {before}  ->  {ast.unparse(new).splitlines()[0]}", source
+
+
+def survives(task):
+    """Run the tests on the package with one module replaced, in this process, which is a fork; say whether all pass."""
+    (module, name, source), names = task
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for part in ("braintools_adadelta", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (folder / f"braintools_adadelta/{module}.py").write_text(source)
+        os.chdir(folder)
+        os.environ["PYTHONPATH"] = str(folder)
+        sys.path.insert(0, str(folder))
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        tests = [f"tests/test_{test}.py" for test in names]
+        if names == THEN:
+            tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
+        options = ["-xq", "--assert=plain", "-p", "no:cacheprovider", "--implementation=braintools_adadelta"]
+        return task[0], pytest.main([*options, *map(str, tests)]) == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", default=MODULES, help=f"(default: {' '.join(MODULES)})")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="(default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="print the mutants and do nothing")
+    arguments = parser.parse_args()
+    every = [(module, name, source) for module in arguments.modules for name, source in mutants(module)]
+    if arguments.list:
+        print(*(name for _, name, _ in every), sep="\n")
+        return
+    original = MODULES[0], "", (ROOT / f"braintools_adadelta/{MODULES[0]}.py").read_text()
+    for package in LOADED:
+        importlib.import_module(package)
+    alive = [*every, original]
+    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        for tests in FIRST, THEN:
+            running = pool.imap_unordered(survives, [(mutant, tests) for mutant in alive])
+            alive = [mutant for mutant, passed in tqdm(running, total=len(alive), unit="mutant") if passed]
+            for _, name, _ in alive:
+                tqdm.write(f"passes {', '.join(tests)}: {name}")
+    if original not in alive:
+        raise SystemExit("the tests fail without any mutant")
+    alive = [name for _, name, _ in alive if name]
+    known = {}
+    if (path := ROOT / "tools/survivors.txt").exists():
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        known = dict(zip(lines[::2], lines[1::2], strict=True))  # a mutant, and below it the reason
+    without_line = lambda name: name.split(":")[0] + " " + name.split(" ", 1)[1]
+    killed = len(every) - len(alive)
+    print(f"{killed} of {len(every)} mutants killed, {killed / len(every):.1%}; survivors:")
+    for name in sorted(alive):
+        print(f"  {name}\n      {known.get(without_line(name), 'NO REASON IS GIVEN IN tools/survivors.txt').strip()}")
+    if killed < 0.95 * len(every) or any(without_line(name) not in known for name in alive):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
