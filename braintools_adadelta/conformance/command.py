@@ -211,7 +211,7 @@ def resolving(subject, clauses, corpus):
         if lacks:
             blind[bug] = f"{', '.join(lacks)} not offered"
         elif not judged & set(entry["clauses"]):
-            blind[bug] = f"clause {' or '.join(entry['clauses'])} not judged"
+            blind[bug] = f"{' and '.join(entry['clauses'])} not judged"
         else:
             told.append(bug)
     return {"told": len(told), "blind": blind}
@@ -257,8 +257,9 @@ def details(target, row, verbose):
         if verbose:
             lines += [f"    not {bug}: {why}" for bug, why in blind.items()]
         elif blind:
-            some = sorted(set(blind.values()))
-            lines.append(f"    not the others: {'; '.join(some)}")
+            first = {why: next(bug for bug, w in blind.items() if w == why) for why in sorted(set(blind.values()))}
+            some = [f"{bug} ({why})" for why, bug in list(first.items())[:4]]
+            lines.append(f"    not, for example: {', '.join(some)}; -v lists them all")
     for clause, found in row["clauses"].items():
         if found["status"] == "fail" or (found["status"] in ("known", "range") and verbose):
             lines += ["", f"  {WORDS[found['status']]} {clause} {CLAUSES[clause].name}: {CLAUSES[clause].statement}"]

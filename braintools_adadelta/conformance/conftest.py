@@ -8,7 +8,6 @@ from braintools_adadelta.conformance.cases import rng_of
 from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
 
-collect_ignore_glob = ["adapters/*"]  # no doctests there, and frameworks that may not be installed
 DEFAULT = ["braintools_adadelta", "braintools"]
 collect_ignore = ["adapters"]  # each imports a framework that need not be here
 

@@ -17,7 +17,7 @@ class BrainstateAdadelta:
         self.name, self.cls, self.supports = name, cls, self.supports | set(more)
 
     def start(self, params, **options):
-        wide = any(x.dtype == np.float64 for x in params.values())
+        wide = any(x.dtype.name in ("float64", "complex128") for x in params.values())
         with precision(wide):
             states = {name: brainstate.ParamState(jnp.asarray(x)) for name, x in params.items()}
             optimizer = self.cls(**options)
@@ -59,7 +59,7 @@ def memory(state):
 def ours():
     from braintools_adadelta import Adadelta
 
-    return BrainstateAdadelta("braintools_adadelta", Adadelta, ["float16", "bfloat16"])
+    return BrainstateAdadelta("braintools_adadelta", Adadelta, ["float16", "bfloat16", "complex64", "complex128"])
 
 
 def original():
