@@ -90,7 +90,7 @@ conformance-all: $(READY)  ## judge every known implementation, each in its own 
 			[ -x $$env/pytest ] || { $(call venv,$${env%/bin}); $$env/pip install -qq $${packages//,/ } numpy mpmath pytest; }; \
 		fi; \
 		PYTHONPATH=$(CURDIR) $$env/python -m braintools_adadelta.conformance $${names//+/ } \
-			--json build/conformance/$${packages//[^a-z0-9.]/-}.json || exit 1; \
+			--json build/conformance/$${names//[^a-z_]/-}.json || exit 1; \
 	done
 	$(BIN)/python tools/conformance.py build/conformance/*.json >docs/conformance.json
 

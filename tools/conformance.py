@@ -6,7 +6,7 @@ from pathlib import Path
 
 pages = [json.loads(Path(file).read_text("utf-8")) for file in sys.argv[1:]]
 found = {}
-for page in pages:
+for page in sorted(pages, key=lambda page: -len(page["implementations"])):  # what is judged alone is the exception
     for name, row in page["implementations"].items():
         row["made_with"] = page["made_with"]
         versions = row["versions"]
