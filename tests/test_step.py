@@ -23,6 +23,7 @@ GRADS = {
     "mixed": ([3.0, -1.0, 0.5, 0.0, -0.25], [2.0, 1e-3]),
     "zero": ([0.0] * 5, [0.0] * 2),
     "huge": ([3e38, -1e30, 1.0, 0.0, 2e19], [-3e38, 1e25]),
+    "apart": ([1e-30, 0.0, 2e-30, 1e-31, -1e-30], [3e38, 1.0]),
     "tiny": ([1e-30, -3e-37, 0.0, 1e-30, 1e-25], [1e-20, 2e-30]),
 }
 flat = lambda tree: [x for leaf in jax.tree.leaves(tree) for x in np.ravel(np.asarray(leaf))]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 MODULES = "equations", "transform", "leaf"
-# First those that are quick, then the others for what is still alive. test_sync is in neither: it notices everything.
+# First those that are quick, then others for what is still alive. Not test_sync, which would notice everything.
 FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
 THEN = "bounds", "contract", "optimizer", "properties", "derivatives", "interop", "checkpoints"
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
@@ -138,7 +138,8 @@ def survives(task):
         tests = [f"tests/test_{test}.py" for test in names]
         if names == THEN:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
-        options = ["-xq", "--assert=plain", "-p", "no:cacheprovider", "--implementation=braintools_adadelta"]
+            tests += ["--implementation=braintools_adadelta"]
+        options = ["-xq", "--assert=plain", "-p", "no:cacheprovider"]
         return task[0], pytest.main([*options, *map(str, tests)]) == 0
 
 
@@ -159,9 +160,11 @@ def main():
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for tests in FIRST, THEN:
             running = pool.imap_unordered(survives, [(mutant, tests) for mutant in alive])
-            alive = [mutant for mutant, passed in tqdm(running, total=len(alive), unit="mutant") if passed]
-            for _, name, _ in alive:
-                tqdm.write(f"passes {', '.join(tests)}: {name}")
+            total, alive = len(alive), []
+            for mutant, passed in tqdm(running, total=total, unit="mutant"):
+                if passed:
+                    alive.append(mutant)
+                    tqdm.write(f"passes {', '.join(tests)}: {mutant[1] or 'the package as it is'}")
     if original not in alive:
         raise SystemExit("the tests fail without any mutant")
     alive = [name for _, name, _ in alive if name]

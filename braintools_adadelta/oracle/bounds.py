@@ -43,7 +43,7 @@ def machine(fmt, flush=True, number=mp.mpf, **measured):
 
 # %% ../../nbs/12_error_analysis.ipynb #c12
 def gamma(k, u):
-    """Bound |(1 + d_1) ... (1 + d_k) - 1| where each |d_i| <= u: k u / (1 - k u)."""
+    """Bound the relative error that k roundings of at most u each add up to: k u / (1 - k u)."""
     return k * u / (1 - k * u)
 
 
@@ -51,7 +51,7 @@ PLAIN, ANY = "plain", "any"
 
 # %% ../../nbs/12_error_analysis.ipynb #c14
 def edges(fmt, eps):
-    """Return {name of a region: the least |g| that lies in it}, in ascending order; NaN has no place in an order."""
+    """Return {name of a region: the least magnitude in it}, in ascending order; NaN has no place in an order."""
     tiny, eps = fmt.tiny, Fraction(eps)
     power = lambda x: Fraction(
         math.isqrt(x.numerator << 400), math.isqrt(x.denominator << 400)
@@ -185,7 +185,7 @@ def bounds(
 
     Parameters
     ----------
-    step : Step
+    step : braintools_adadelta.oracle.exact.Step
         What :func:`braintools_adadelta.oracle.exact.step` gave, with the same options.
     theta, e_g2, e_delta2 : list
         The state before the step, as given to it.
@@ -193,7 +193,7 @@ def bounds(
         The working precision of the implementation that is judged.
     form : {ANY, PLAIN}
         Whether any association of operations is allowed, or that of :mod:`braintools_adadelta.equations`.
-    carried : Step, optional
+    carried : braintools_adadelta.oracle.exact.Step, optional
         Bounds on the errors of the state before; None where the implementation started from just that state.
     lr, rho, eps, largest, **doors
         The options of the step.
@@ -204,7 +204,7 @@ def bounds(
 
     Returns
     -------
-    Step
+    braintools_adadelta.oracle.exact.Step
         Absolute error bounds.
     """
     m = m or machine(fmt)
