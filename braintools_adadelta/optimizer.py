@@ -4,7 +4,8 @@
 __all__ = ['update_all', 'count_on', 'OptimState', 'parts_of', 'is_traced', 'AccumulatorState', 'Fixed', 'check_nonfinite',
            'set_fixed', 'lr_at', 'LRScheduler', 'GroupLR', 'Group', 'is_leaf', 'keys_of', 'name_of', 'states_in',
            'leaves_of', 'like', 'check_parameter', 'gradient_of', 'plain', 'as_key', 'flat', 'shape_of', 'check_form',
-           'check_count', 'filled', 'StatePickler', 'revive_state', 'pickled', 'revive', 'not_picklable', 'Adadelta']
+           'check_count', 'filled', 'StatePickler', 'revive_state', 'pickled', 'revive', 'not_picklable', 'option',
+           'Adadelta']
 
 # %% ../nbs/05_optimizer.ipynb #c3
 import ast
@@ -508,6 +509,17 @@ def not_picklable(scheduler):
     return found
 
 # %% ../nbs/05_optimizer.ipynb #c28
+def option(name, doc):
+    """Return the hyperparameter `name` as a property of the optimizer: checked, and seen by compiled loops."""
+
+    def put(self, value):
+        options, nonfinite = self._fixed.value.value
+        options = options._replace(**{name: spec.check(name, value)})
+        set_fixed(self._fixed, name, (options, nonfinite), self.step_count.value)
+
+    return property(lambda self: getattr(self.options, name), put, doc=doc)
+
+
 class Adadelta(compat.Relative, brainstate.graph.Node):
     r"""Adadelta (Zeiler 2012), a drop-in for ``braintools.optim.Adadelta``.
 
@@ -634,17 +646,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         """The hyperparameters of the next step."""
         return self._fixed.value.value[0]._replace(weight_decay=self.weight_decay)
 
-    def _set(self, name, value):
-        options, nonfinite = self._fixed.value.value
-        options = options._replace(**{name: spec.check(name, value)})
-        set_fixed(self._fixed, name, (options, nonfinite), self.step_count.value)
-
-    rho = property(lambda self: self.options.rho, lambda self, x: self._set("rho", x))
-    eps = property(lambda self: self.options.eps, lambda self, x: self._set("eps", x))
-    grad_clip_norm = property(lambda self: self.options.grad_clip_norm, lambda self, x: self._set("grad_clip_norm", x))
-    grad_clip_value = property(
-        lambda self: self.options.grad_clip_value, lambda self, x: self._set("grad_clip_value", x)
-    )
+    rho = option("rho", "E1, E3: how much of an average is kept at each step.")
+    eps = option("eps", "E2: what is added under both roots; the size of the first steps comes from it.")
+    grad_clip_norm = option("grad_clip_norm", "G1: the largest norm of the gradient over all parameters, or None.")
+    grad_clip_value = option("grad_clip_value", "G2: the largest absolute value of a component, or None.")
 
     @property
     def weight_decay(self):
