@@ -306,6 +306,57 @@ def test_a_changed_hyperparameter_is_seen_inside_a_compiled_loop(name):
     assert np.isfinite(w.value).all() and int(ours.skipped_steps.value) == (3 if bad else 0)
 
 
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "transform", [jit, lambda f: lambda: brainstate.transform.for_loop(lambda _: f(), jnp.arange(2))]
+)
+def test_a_constant_cannot_be_set_inside_a_trace(name, transform):
+    w = state(4.0)
+    ours = optimizer({"w": w})
+
+    def train():
+        setattr(ours, name, CHANGES[name])
+        ours.update({"w": jnp.array([8.0])})
+
+    before = everything(ours), ours.options
+    with pytest.raises(TypeError, match=f"^{name} cannot be set inside jit, for_loop or scan: .* between two calls"):
+        transform(train)()
+    same(everything(ours), before[0])
+    assert ours.options == before[1]
+    train()
+
+
+def test_the_lr_may_be_set_inside_a_trace():
+    w = state(4.0)
+    ours = optimizer({"w": w})
+
+    def train(lr):
+        ours.current_lr = lr
+        ours.update({"w": jnp.array([8.0])})
+
+    brainstate.transform.for_loop(train, jnp.array([1.0, 0.5]))
+    near(w.value, [4.0], [[8.0], [8.0]], lrs=[1.0, 0.5])
+    assert ours.current_lr == 0.5
+
+
+def test_a_compiled_step_picks_up_parameters_and_groups():
+    """The gradients have the same form all the time: what is registered decides."""
+    a, b, c = state(4.0), state(4.0), state(4.0)
+    ours = optimizer({"a": a})
+    g = [8.0]
+    train = jit(lambda g: ours.update({"a": g, "b": g, "c": g}))
+    train(jnp.array(g))
+    ours.register_trainable_weights({"b": b})
+    train(jnp.array(g))
+    ours.add_param_group({"c": c}, lr=0.5)
+    train(jnp.array(g))
+    ours.add_param_group({"b": b}, lr=0.25)
+    train(jnp.array(g))
+    near(a.value, [4.0], [g] * 4)
+    near(b.value, [4.0], [g] * 3, lrs=[1.0, 1.0, 0.25])
+    near(c.value, [4.0], [g] * 2, lrs=[0.5, 0.5])
+
+
 def test_one_minus_rho_stays_in_double_precision():
     w = state(4.0)
     ours = optimizer({"w": w})
@@ -561,7 +612,15 @@ def test_a_copy_is_not_linked_to_another_model():
     assert twin.param_states["a"].value.shape == (2,)
 
 
-@pytest.mark.parametrize("lr", [lambda step: 0.5, LRScheduler(lambda epoch: 0.5)], ids=["function", "scheduler"])
+@pytest.mark.parametrize(
+    "lr",
+    [
+        lambda step: 0.5,
+        LRScheduler(lambda epoch: 0.5),
+        LR.ChainedScheduler([LR.CyclicLR(0.5, max_lr=1.0, scale_fn=lambda x: 1.0)]),
+    ],
+    ids=["function", "scheduler", "part of a scheduler"],
+)
 def test_a_schedule_that_cannot_be_pickled_is_named(lr):
     ours = optimizer({"a": state(1.0)}, lr=lr)
     with pytest.raises(TypeError, match=r"the schedule <function .*<lambda>.* cannot be pickled: make it a function"):

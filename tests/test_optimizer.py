@@ -222,7 +222,7 @@ class Looped(BrainstateAdadelta):
     """Ours, each step taken inside a transform of brainstate."""
 
     def __init__(self, transform):
-        super().__init__(transform.__name__, Adadelta, lambda value: value)
+        super().__init__(transform.__name__, Adadelta)
         self.transform = transform
 
     def step(self, handle, grads):
