@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from braintools_adadelta.equations import clip_norm, ratio
 from braintools_adadelta.oracle.bounds import PLAIN, bounds
 from braintools_adadelta.oracle.exact import Step, exact, largest_root
 from braintools_adadelta.oracle.exact import step as exact_step
-from braintools_adadelta.oracle.ulp import float32
+from braintools_adadelta.oracle.ulp import FORMATS, float32, fraction, ulps
 from braintools_adadelta.transform import Accumulators, Options, step
 
 DOORS = {
     "none": {},
     "norm": {"grad_clip_norm": 1.5},
     "norm_not_reached": {"grad_clip_norm": 1e30},
+    "tiny_norm": {"grad_clip_norm": 1e-25},
     "value": {"grad_clip_value": 0.75},
     "decay": {"weight_decay": 0.25},
     "all": {"grad_clip_norm": 3.0, "grad_clip_value": 0.75, "weight_decay": 0.25},
@@ -57,3 +59,23 @@ def test_what_is_not_finite_passes_the_clip_by_norm_as_in_ieee_arithmetic(wrong)
     after = step([jnp.ones(2)], g, Accumulators([jnp.zeros(2)], [jnp.zeros(2)]), 1.0, Options(grad_clip_norm=1.0))
     clipped = after.clipped_norm[0]
     assert jnp.isnan(clipped[0]) and (clipped[1] == 0 if wrong == jnp.inf else jnp.isnan(clipped[1]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_ratio_is_rounded_once_and_its_power_of_two_not_at_all(dtype):
+    """r s^2 is a / b, correctly rounded, for all a and b from 2^-102 to the end of the range."""
+    fmt, rng = FORMATS[dtype], np.random.default_rng(0)
+    a, b = (np.exp2(rng.uniform(-102, fmt.emax, 200)).astype(dtype) for _ in range(2))
+    a[:2], b[:2] = (2.0**-102, fmt.max), (fmt.max, 2.0**-102)
+    with jax.enable_x64(dtype == "float64"):
+        r, s = (np.asarray(x) for x in jax.jit(ratio)(jnp.asarray(a), jnp.asarray(b)))
+    assert (np.frexp(s)[0] == 0.5).all()
+    for numbers in zip(r, s, a, b, strict=True):
+        r, s, a, b = map(fraction, numbers)
+        assert fmt.tiny <= r <= fmt.max and ulps(r, a / b / s**2, fmt) <= 0.5
+
+
+def test_one_norm_over_leaves_of_several_dtypes():
+    """(3, 4) in two dtypes has norm 5; each leaf keeps its own."""
+    clipped = clip_norm([jnp.array([3.0], jnp.bfloat16), jnp.array([4.0], jnp.float16)], 2.5)
+    assert [(x.dtype.name, x.tolist()) for x in clipped] == [("bfloat16", [1.5]), ("float16", [2.0])]
