@@ -3,7 +3,7 @@ __version__ = "0.1.0"
 from importlib import import_module
 
 # Loaded when first asked for, so that the oracle and the conformance kit can be imported where there is no jax.
-_HOME = {"Adadelta": "optimizer", "LRScheduler": "optimizer", "scale_by_adadelta": "transform"}
+_HOME = {"Adadelta": "optimizer", "LRScheduler": "schedule", "scale_by_adadelta": "transform"}
 __all__ = ["Adadelta", "LRScheduler", "scale_by_adadelta"]
 
 
