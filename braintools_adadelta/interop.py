@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .optimizer import filled, flat, keys_of, name_of, plain
+from .names import keys_of, name_of
+from .saving import filled, flat, plain
 
 __all__ = ["from_optax", "from_torch", "to_braintools", "to_optax", "to_torch"]
 
