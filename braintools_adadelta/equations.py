@@ -44,9 +44,8 @@ def add_decay(g, theta, weight_decay):
 # %% ../nbs/02_equations.ipynb #c5
 def average(e, x2, rho):
     """E1 average-gradient, E3 average-delta: E_t = rho E_{t-1} + (1 - rho) x_t^2, given x_t^2."""
-    return (
-        1 - rho
-    ) * x2 + rho * e  # in this order: where the first product is fused, no term has four roundings
+    # In this order: where the first product is fused, no term has four roundings.
+    return (1 - rho) * x2 + rho * e
 
 # %% ../nbs/02_equations.ipynb #c15
 def saturate(g):
@@ -63,11 +62,8 @@ def scale(g, e_g2, e_delta2, eps):
 # %% ../nbs/02_equations.ipynb #c20
 def ratio(a, b):
     """Return r and s, a power of two, with a / b = r s^2: r is a normal number if a and b are at least 2^-102."""
-    s, far_a, far_b = (
-        2.0 ** (jnp.finfo(jnp.result_type(a, b)).maxexp // 2 - 6),
-        a > 2.0**13,
-        b > 2.0**13,
-    )
+    s = 2.0 ** (jnp.finfo(jnp.result_type(a, b)).maxexp // 2 - 6)
+    far_a, far_b = a > 2.0**13, b > 2.0**13
     r = lax.select(far_a, a * s**-2, a) / lax.select(far_b, b * s**-2, b)
     back = lambda x, far, s: lax.select(far, lax.full_like(x, s), lax.full_like(x, 1))
     return r, back(a, far_a, s) * back(b, far_b, 1 / s)

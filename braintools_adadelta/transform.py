@@ -102,25 +102,14 @@ def step(theta, g, before, lr, options):
     """
     rho, eps, decay, c, v = options
     each, everywhere = jax.tree.map, lambda x: jax.tree.broadcast(x, theta)
-    clipped_norm = (
-        g
-        if c is None or not jax.tree.leaves(g)
-        else jax.tree.unflatten(jax.tree.structure(g), clip_norm(jax.tree.leaves(g), c))
-    )
+    leaves, tree = jax.tree.flatten(g)
+    clipped_norm = g if c is None or not leaves else jax.tree.unflatten(tree, clip_norm(leaves, c))
     clipped_value = clipped_norm if v is None else each(lambda g: clip_value(g, v), clipped_norm)
-    decayed = each(
-        lambda g, theta, k: add_decay(g, theta, k) if k else g,
-        clipped_value,
-        theta,
-        everywhere(decay),
-    )
+    pull = lambda g, theta, k: add_decay(g, theta, k) if k else g
+    decayed = each(pull, clipped_value, theta, everywhere(decay))
     delta, after = move(decayed, before, rho, eps)
-    moved = each(
-        lambda theta, delta, lr: apply(theta, delta, jnp.asarray(lr, delta.dtype)),
-        theta,
-        delta,
-        everywhere(lr),
-    )
+    go = lambda theta, delta, lr: apply(theta, delta, jnp.asarray(lr, delta.dtype))
+    moved = each(go, theta, delta, everywhere(lr))
     return Step(g, clipped_norm, clipped_value, decayed, after.e_g2, delta, after.e_delta2, moved)
 
 # %% ../nbs/03_transform.ipynb #c20
