@@ -13,14 +13,8 @@ from braintools_adadelta.conformance import adapters, vectors
 ROOT = Path(__file__).parent.parent
 VECTORS = vectors.load()
 ORDINARY = [row for row in VECTORS if row["clause"] != "X1"]
-# Two optimizers sharing something, complex numbers and other orders of keys are not for tables of numbers.
-NOT_NUMERIC = {cls.__name__ for cls in mutants.WRONG if cls.clause in ("X3",)} | {
-    "OneForTheClass",
-    "OneForTheObject",
-    "SharedLr",
-    "ParametersFlattened",
-    "EmptyFails",
-}
+# What several optimizers of one process share is not for a table of numbers.
+NOT_NUMERIC = {"OneForTheClass", "OneForTheObject", "SharedLr"}
 
 
 @pytest.mark.parametrize("cls", mutants.WRONG, ids=lambda cls: cls.__name__)

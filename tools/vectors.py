@@ -17,7 +17,7 @@ import mutants  # noqa: E402
 
 from braintools_adadelta.conformance import adapters, vectors  # noqa: E402
 from braintools_adadelta.conformance.cases import ALIKE, HYPER, MANY, NARROW, SINGLE, rng_of, runs  # noqa: E402
-from braintools_adadelta.conformance.judge import Case, flat  # noqa: E402
+from braintools_adadelta.conformance.judge import Case, pairs  # noqa: E402
 from braintools_adadelta.oracle import ulp  # noqa: E402
 from braintools_adadelta.oracle.bounds import ANY, bounds  # noqa: E402
 from braintools_adadelta.oracle.exact import CONTEXT as mp  # noqa: E402
@@ -34,7 +34,7 @@ def cases():
     """Yield (clause, dtype, Case)."""
     for dtype in ("float32", "float64"):
         rng = rng_of("vectors", dtype)
-        zeros = {"w": np.array([1.0, -2.0], dtype), "b": np.array(3.0, dtype)}
+        zeros = {"w": np.array([1.0, -2.0], dtype), "b": np.array(3.0, dtype), "none": np.zeros((2, 0), dtype)}
         yield "S2", dtype, Case(zeros, [{k: np.zeros_like(x) for k, x in zeros.items()}] * 2, SMALL)
         for options in HYPER.values():
             yield "S2", dtype, runs(rng, dtype, options, shapes=ALIKE, steps=1)
@@ -70,6 +70,9 @@ def cases():
         root = float(np.finfo(dtype).max) ** 0.5
         spike = [{"w": np.array([x, 1.0], dtype)} for x in (root * 2, -1.0, 0.5)]
         yield "X1", dtype, Case({"w": np.array([0.5, 0.5], dtype)}, spike, SMALL)
+        number = "complex64" if dtype == "float32" else "complex128"
+        for options in HYPER.values():
+            yield "X3", number, runs(rng_of("vectors", number), number, options, shapes=FEW, steps=3)
     for options in NARROW.values():
         yield "E4", "float16", runs(rng_of("vectors", "float16"), "float16", options, shapes=FEW, steps=3)
     spike = [{"w": np.array([x, 1.0], "float16")} for x in (300.0, 1.0, -1.0)]
@@ -78,16 +81,17 @@ def cases():
 
 def vector(number, clause, dtype, case):
     """Return a case with its answers as plain data."""
-    fmt, names = ulp.FORMATS[dtype], sorted(case.params)
+    fmt, names = ulp.FORMATS[{"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)], sorted(case.params)
+    sizes = {name: len(vectors.written(case.params[name])) for name in names}
     options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None}
     options["largest"] = exact(largest_root(fmt))[0]
-    theta, carried = exact(flat(case.params)), None
+    theta, carried = exact(pairs(case.params)), None
     e_g2 = e_delta2 = exact([0.0] * len(theta))
     steps = []
     for t, grads in enumerate(case.grads):
         if case.lrs and case.lrs[t] is not None:
             options["lr"] = case.lrs[t]
-        after = step(theta, exact(flat(grads)), e_g2, e_delta2, **options)
+        after = step(theta, exact(pairs(grads)), e_g2, e_delta2, **options)
         carried = bounds(after, theta, e_g2, e_delta2, fmt=fmt, form=ANY, carried=carried, **options)
         theta, e_g2, e_delta2 = after.theta, after.e_g2, after.e_delta2
         row = {"g": {k: vectors.written(x) for k, x in grads.items()}}
@@ -95,12 +99,10 @@ def vector(number, clause, dtype, case):
             row["lr"] = float(case.lrs[t]).hex()
         for field in ("e_g2", "e_delta2", "theta"):
             rows = list(zip(getattr(after, field), getattr(carried, field), strict=True))
-            row[field] = spread([float(x).hex() for x, _ in rows], case.params, names)
+            row[field] = spread([float(x).hex() for x, _ in rows], sizes)
             # Outwards, and with what the answer itself lost when it was written in double precision.
             row[f"{field}_within"] = spread(
-                [f"{float((b + abs(x - mp.mpf(float(x)))) * (1 + mp.ldexp(1, -20))):.4g}" for x, b in rows],
-                case.params,
-                names,
+                [f"{float((b + abs(x - mp.mpf(float(x)))) * (1 + mp.ldexp(1, -20))):.4g}" for x, b in rows], sizes
             )
         steps.append(row)
     given = {k: float(v).hex() for k, v in case.options.items() if v is not None}
@@ -113,10 +115,10 @@ def vector(number, clause, dtype, case):
     }
 
 
-def spread(numbers, params, names):
+def spread(numbers, sizes):
     """Return the flat list `numbers` as lists by name."""
     numbers = iter(numbers)
-    return {name: [next(numbers) for _ in range(params[name].size)] for name in names}
+    return {name: [next(numbers) for _ in range(size)] for name, size in sizes.items()}
 
 
 def main(check=False):

@@ -16,16 +16,25 @@ def load():
 
 
 def written(x):
-    """Return an array as hexadecimal floating-point numbers, in C order."""
-    return [float(number).hex() for number in np.ravel(x)]
+    """Return an array as hexadecimal floating-point numbers, in C order; of complex ones each part, the real one first."""
+    x = np.ravel(x)
+    return [float(number).hex() for number in (x.view(x.real.dtype) if np.iscomplexobj(x) else x)]
+
+
+def read(numbers, dtype):
+    """Return the flat array that `written` wrote."""
+    numbers = np.array([float.fromhex(x) for x in numbers])
+    return (numbers.view(complex) if np.dtype(dtype).kind == "c" else numbers).astype(dtype)
+
+
+def is_complex(vector):
+    return vector["dtype"].startswith("complex")
 
 
 def case(vector):
     """Return the training run of a vector as arrays of numpy."""
     shapes, dtype = vector["shapes"], vector["dtype"]
-    tree = lambda rows: {
-        name: np.array([float.fromhex(x) for x in row], dtype).reshape(shapes[name]) for name, row in rows.items()
-    }
+    tree = lambda rows: {name: read(row, dtype).reshape(shapes[name]) for name, row in rows.items()}
     lrs = [float.fromhex(row["lr"]) if "lr" in row else None for row in vector["steps"]]
     options = {name: float.fromhex(x) for name, x in vector["options"].items()}
     return Case(tree(vector["params"]), [tree(row["g"]) for row in vector["steps"]], options, lrs)
@@ -43,7 +52,11 @@ def wrong(implementation, vector):
     if any(lr is not None for lr in run.lrs) and not implementation.sets_lr:
         return None
     try:
-        return first_wrong(implementation, vector, run)
+        found = first_wrong(implementation, vector, run)
+        if found and is_complex(vector):  # the gradient may also be the conjugate, as JAX has it
+            grads = [{name: np.conj(g) for name, g in tree.items()} for tree in run.grads]
+            found = first_wrong(implementation, vector, run._replace(grads=grads)) and found
+        return found
     except Exception as error:
         return (0, type(error).__name__, str(error))
 
@@ -63,11 +76,15 @@ def first_wrong(implementation, vector, run):
                 if copy.tobytes() != x.tobytes():
                     return t + 1, "given", name
             shown = {"theta": implementation.params(handle)}
-            if (pair := implementation.accumulators(handle)) is not None:
+            pair = None if is_complex(vector) else implementation.accumulators(handle)  # kept in different forms there
+            if pair is not None:
                 shown |= {"e_g2": pair[0], "e_delta2": pair[1]}
             for field in (f for f in FIELDS if f in shown):
                 for name, wanted in row[field].items():
-                    got = np.ravel(shown[field][name])
+                    got = np.asarray(shown[field][name])
+                    if got.shape != tuple(vector["shapes"][name]):
+                        return t + 1, field, name, "shape", got.shape
+                    got = [part for x in got.flat for part in ((x.real, x.imag) if np.iscomplexobj(got) else (x,))]
                     for k, (x, want, within) in enumerate(zip(got, wanted, row[f"{field}_within"][name], strict=True)):
                         if not abs(float(x) - float.fromhex(want)) <= float(within):
                             return t + 1, field, name, k, float(x), float.fromhex(want), float(within)
