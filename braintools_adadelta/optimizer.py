@@ -22,15 +22,7 @@ from braintools_adadelta.names import (
     name_of,
     states_in,
 )
-from braintools_adadelta.saving import (
-    check_count,
-    check_form,
-    filled,
-    not_picklable,
-    pickled,
-    plain,
-    revive,
-)
+from .saving import checked, filled, not_picklable, pickled, revive
 from .schedule import Group, GroupLR, LRScheduler
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -53,10 +45,8 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
     wides = {
         name: jnp.result_type(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()
     }
-    inside, slope = (
-        {name: enter(x, wides[name]) for name, x in theta.items()},
-        enter_gradients(g, theta, wides),
-    )
+    inside = {name: enter(x, wides[name]) for name, x in theta.items()}
+    slope = enter_gradients(g, theta, wides)
     lr = {name: lr for lr, (names, _, _) in zip(lrs, groups, strict=True) for name in names}
     decay = {name: decay for names, decay, _ in groups for name in names}
     memory = Accumulators(
@@ -196,9 +186,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         given = Options(rho, eps, weight_decay, grad_clip_norm, grad_clip_value)._asdict()
         options = Options(**{name: spec.check(name, x) for name, x in given.items()})
         self._fixed = OptimState(Fixed((options, check_nonfinite(nonfinite))))
-        self.step_count, self.skipped_steps = (
-            OptimState(jnp.zeros((), jnp.int32)) for _ in range(2)
-        )
+        self.step_count = OptimState(jnp.zeros((), jnp.int32))
+        self.skipped_steps = OptimState(jnp.zeros((), jnp.int32))
         if isinstance(lr, type):
             raise TypeError(f"lr = {lr!r} is a class: pass an instance of it.")
         if not hasattr(lr, "attach_optimizer"):
@@ -343,12 +332,13 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 continue
             names[id(state)] = name
             if name in self._detached and name not in relinked:
-                of = lambda state, name=name: {
-                    k: bare(x).shape for k, x in leaves_of(name, state.value).items()
-                }
-                if of(state) != of(self.param_states[name]):
+                got, ours = (
+                    {k: bare(x).shape for k, x in leaves_of(name, one.value).items()}
+                    for one in (state, self.param_states[name])
+                )
+                if got != ours:
                     raise ValueError(
-                        f"parameter {name!r} has the shapes {of(state)}, its accumulators {of(self.param_states[name])}:"
+                        f"parameter {name!r} has the shapes {got}, its accumulators {ours}:"
                         " register the model that the optimizer was trained with."
                     )
                 relinked[name] = keys, state
@@ -423,10 +413,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             )
             for group, schedule in zip(every, schedules, strict=True)
         )
-        lrs, counts = (
-            [group["lr"].in_force for group in every],
-            (self.step_count.value, self.skipped_steps.value),
-        )
+        lrs = [group["lr"].in_force for group in every]
+        counts = self.step_count.value, self.skipped_steps.value
         traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
         take_step = update_all.__wrapped__ if traced else update_all
         after, theta, counts, lrs = take_step(
@@ -539,54 +527,18 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             raise ValueError(
                 "no parameters: call register_trainable_weights() before load_state_dict()."
             )
-        if not isinstance(state_dict, dict):
-            raise TypeError(f"got {state_dict!r}: pass what state_dict() gave.")
-        want, got = self.state_dict(), plain(state_dict)
-        missing = want.keys() - {"skipped_steps", "lr_scheduler"} - got.keys()
-        if missing or got.keys() - want.keys():
-            lacks = (
-                f"lacks {sorted(missing)}"
-                if missing
-                else f"has unknown keys {sorted(got.keys() - want.keys())}"
-            )
-            raise ValueError(f"the state {lacks}: pass what state_dict() gave.")
-        got = {name: got.get(name, plain(x)) for name, x in want.items()}
-        if not isinstance(others := got["param_groups_opt_states"], dict) or others:
-            raise ValueError(
-                "the state is of groups that were trained by Adam: it has no accumulators of Adadelta."
-            )
-        memory = compat.accumulators(got["opt_state"])
-        for what, x, ours in (
-            ("accumulators", memory, want["opt_state"]),
-            ("parameter groups", got["param_groups"], want["param_groups"]),
-            ("scheduler state", got["lr_scheduler"], want["lr_scheduler"]),
-        ):
-            check_form(what, x, ours)
-        lrs = [spec.check("lr", group["lr"]) for group in got["param_groups"].values()]
-        decays = [
-            spec.check("weight_decay", group["weight_decay"])
-            for group in got["param_groups"].values()
-        ]
-        spec.check("lr", got["lr"])
-        base_lr = spec.check("lr", got["base_lr"])
-        counts = [check_count(name, got[name]) for name in ("step_count", "skipped_steps")]
-        ours, copy = (
-            self.opt_state.value,
-            lambda x, like: jax.device_put(jnp.array(x, like.dtype), like.sharding),
-        )
-        after = jax.tree.map(copy, filled(ours, memory), ours)
-
-        if "lr_scheduler" in state_dict:
-            numbers = jax.tree.map(
-                lambda x: x if isinstance(x, int | float) else jnp.asarray(x),
-                filled(self._lr_scheduler.state_dict(), got["lr_scheduler"]),
-            )
-            self._lr_scheduler.load_state_dict(numbers)
-        for group, lr, decay in zip(self.param_groups, lrs, decays, strict=True):
+        saved, ours = checked(state_dict, self.state_dict()), self.opt_state.value
+        fit = lambda x, like: jax.device_put(jnp.array(x, like.dtype), like.sharding)
+        after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
+        if saved.scheduler is not None:
+            numbers = filled(self._lr_scheduler.state_dict(), saved.scheduler)
+            number = lambda x: x if isinstance(x, int | float) else jnp.asarray(x)
+            self._lr_scheduler.load_state_dict(jax.tree.map(number, numbers))
+        for group, lr, decay in zip(self.param_groups, saved.lrs, saved.decays, strict=True):
             group["weight_decay"] = decay
             group["lr"].show(lr)
-        self._base_lr = base_lr
-        self.step_count.value, self.skipped_steps.value = counts
+        self._base_lr = saved.base_lr
+        self.step_count.value, self.skipped_steps.value = saved.counts
         self.opt_state.value = after
 
     # -------------------------------------------------------------------- copies
