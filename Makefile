@@ -14,7 +14,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest conformance-all clean
+.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -93,6 +93,11 @@ conformance-all: $(READY)  ## judge every known implementation, each in its own 
 			--json build/conformance/$${names//[^a-z_]/-}.json || exit 1; \
 	done
 	$(BIN)/python tools/conformance.py build/conformance/*.json >docs/conformance.json
+
+accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools beside ours; write docs/results/accuracy.md
+	@mkdir -p build && $(call venv,build/venv-accuracy)
+	@$(call install,build/venv-accuracy,test,-c constraints.txt) && build/venv-accuracy/bin/pip install -qq torch==2.13.0
+	build/venv-accuracy/bin/python tools/accuracy.py
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

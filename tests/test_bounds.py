@@ -116,7 +116,7 @@ def test_the_goals_are_met_in_float64(kind):
 
 
 def test_the_bounds_are_those_of_the_table():
-    """4, 6 and 13 roundings, if eps and flushing play no part; 3, 5.5 and 12 where the compiler fuses."""
+    """4, 6 and 13 roundings, if eps and flushing play no part; 3, 5.5 and 11 where the compiler fuses."""
     state, options = ([0.0], [1e15], [0.0], [0.0]), {"rho": 0.9, "eps": 1e-6}
     truth = step(*state, **options)
     for fused, wanted in ((False, (4, 6, 13)), (True, (3, 5.5, 11))):

@@ -59,9 +59,8 @@ def test_balls_confirm_the_oracle(name, data):
     }
     bits, balls, numbers = enclosed(state, options, fmt)
     truth = step(*([x] for x in state), **options)
-    with CONTEXT.workprec(
-        max(bits, 400)
-    ):  # 400 bits are not enough where a tiny term decides on which side of a middle
+    # 400 bits are not enough where a tiny term decides on which side of a middle.
+    with CONTEXT.workprec(max(bits, 400)):
         finer = step(*([x] for x in state), **options)
     for field, enclosure, number, (x,), (y,) in zip(Step._fields, balls, numbers, truth, finer, strict=True):
         assert round_to(y, fmt) == number, field
