@@ -264,6 +264,13 @@ class Lagged(Native):
         return h
 
 
+class Float16State(Native):
+    """float16-state, optax 0.2.8: accumulators in the parameter's 16 bits, so that the square of 300 overflows.
+
+    That is extreme input, which decides for ours alone: elsewhere it is reported.
+    """
+
+
 class WideInside(Right):
     """Everything is kept in double precision and shown rounded."""
 

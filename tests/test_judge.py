@@ -40,6 +40,14 @@ def test_nothing_right_fails(monkeypatch):
         assert sum(row["status"] == "pass" for row in rows) > 50
 
 
+def test_a_float16_state_is_told_by_extreme_input():
+    """At level range, which decides for ours alone: in native 16 bits it may be what is meant."""
+    found = rows_of([mutants.Float16State, mutants.WideAccumulators], "--clause", "X1")
+    status = {cls: {row["status"] for row in rows["X1"] if row["test"] == "X1_narrow"} for cls, rows in found.items()}
+    assert status == {mutants.Float16State: {"range"}, mutants.WideAccumulators: {"pass", "range"}}
+    assert [row["status"] for row in found[mutants.WideAccumulators]["X1"] if row["variant"] == "float16"] == ["pass"]
+
+
 ORDER = {"grad_clip_norm": 2.0, "grad_clip_value": 1.5, "weight_decay": 0.5}
 
 

@@ -34,6 +34,11 @@ def test_nothing_right_is_called_wrong(cls):
     assert [(row["id"], wrong) for row in ORDINARY if (wrong := vectors.wrong(it, row))] == []
 
 
+def test_ours_satisfies_every_vector():
+    it = adapters.load("braintools_adadelta")
+    assert [(row["id"], wrong) for row in VECTORS if (wrong := vectors.wrong(it, row)) != ()] == []
+
+
 def test_vectors_fit_their_schema():
     jsonschema = pytest.importorskip("jsonschema")
     folder = Path(vectors.__file__).parent

@@ -20,16 +20,17 @@ KINDS = {
 }
 TEXT = """# The accuracy of others
 
-Made by `make accuracy`: one float32 step of each implementation's own code from the same 1,048,576 states, eps = 1e-6, against
-the step in double precision. Worst and mean error in ulps of the result.
+Made by `make accuracy`: one float32 step of each implementation's own code from the same 1,048,576 states,
+eps = 1e-6, against the step in double precision. Worst and mean error in ulps of the result.
 
-For Delta and E[Delta2] ours has the smallest errors in each row. For E[g2] all have the same number of roundings, and optax
-and ours the same bits; torch multiplies (1 - rho) g by g where they multiply 1 - rho by g g. Which of the two is the luckier depends on
-rho and on the numbers drawn: see the rows."""
+For Delta and E[Delta2] ours has the smallest errors in each row. For E[g2] all have the same number of roundings,
+and optax and ours the same bits; torch multiplies (1 - rho) g by g where they multiply 1 - rho by g g. Which of the
+two is the luckier depends on rho and on the numbers drawn: see the rows."""
+HEAD = ["", "| | E[g2] | Delta | E[Delta2] |", "| --- | --- | --- | --- |"]
 
 
 def by_torch(foreach):
-    """Return a step of torch.optim.Adadelta itself. From zero and with lr = 1, the new parameter is Delta, unrounded."""
+    """Return a step of torch.optim.Adadelta itself. From zero and with lr = 1, the new parameter is Delta."""
 
     def step(g, e_g2, e_delta2):
         theta, g, e_g2, e_delta2 = (torch.from_numpy(np.array(x)) for x in (0 * g, g, e_g2, e_delta2))
@@ -52,7 +53,7 @@ def main():
     }
     lines = [TEXT]
     for sampled.RHO, (kind, title) in itertools.product((0.9, 0.99), KINDS.items()):
-        lines += ["", f"rho = {sampled.RHO}, {title}", "", "| | E[g2] | Delta | E[Delta2] |", "| --- | --- | --- | --- |"]
+        lines += ["", f"rho = {sampled.RHO}, {title}", *HEAD]
         state = sampled.states(kind, 2**20)
         jax.clear_caches()  # rho is a constant of the compiled steps
         for name, step in steps.items():

@@ -9,6 +9,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from braintools_adadelta.conformance import adapters, ledgers
@@ -188,6 +189,7 @@ def settle(target, rows, corpus):
         "versions": subject.versions,
         "supports": sorted(subject.supports),
         "shows_accumulators": shows(subject),
+        "subnormals": subnormals(subject),
         "verdict": verdict,
         "note": note,
         "clauses": dict(sorted(clauses.items(), key=lambda item: list(CLAUSES).index(item[0]))),
@@ -200,6 +202,16 @@ def shows(subject):
         return subject.shows
     except Exception:
         return False
+
+
+def subnormals(subject):
+    """Say what becomes of a parameter below the normal range that has a gradient of zero. The bounds allow for both."""
+    x = np.full(1, 2.0**-140, np.float32)
+    try:
+        handle = subject.step(subject.start({"w": x}, lr=1.0, rho=0.5, eps=1.0), {"w": 0 * x})
+        return "kept" if subject.params(handle)["w"][0] == x[0] else "flushed to zero"
+    except Exception:
+        return "not measured"
 
 
 def resolving(subject, clauses, corpus):
@@ -243,6 +255,7 @@ def details(target, row, verbose):
     """Return what there is to say about one implementation."""
     versions = ", ".join(f"{k} {v}" for k, v in row["versions"].items())
     lines = ["", f"{target}{f' ({versions})' if versions else ''}: {row['verdict']}"]
+    lines.append(f"  float32 numbers below the normal range: {row['subnormals']}")
     if row["note"]:
         lines.append(f"  {row['note']}")
     failed = [name for name in FLOW if row["clauses"].get(name, {}).get("status") == "fail"]

@@ -66,6 +66,12 @@ def places(tree):
     return [(name, index) for name in sorted(tree) for index in np.ndindex(np.shape(tree[name]))]
 
 
+def saturates_at(fmt):
+    """Return the largest number that clause X1 leaves alone: what fits is decided in float32 for 16 bits (X2)."""
+    wide = max(fmt, ulp.FORMATS["float32"], key=lambda one: one.p)
+    return exact(largest_root(wide))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
+
+
 def pairs(tree, sign=1):
     """Lay a tree end to end as real numbers: of a complex number its real part and `sign` times its imaginary part."""
     numbers = flat(tree)
@@ -154,7 +160,7 @@ def explain(run, view, fields, form, sign):
         {"lr": 1.0}
         | {k: v for k, v in case.options.items() if v is not None}
         | {
-            "largest": exact(largest_root(fmt))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
+            "largest": saturates_at(fmt)
         }
     )
     theta = exact(pairs(run.theta[0]))

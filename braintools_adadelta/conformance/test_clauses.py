@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from braintools_adadelta import spec
-from braintools_adadelta.conformance.cases import ALIKE, HYPER, LARGE, MANY, NARROW, SHAPES, SINGLE, runs
+from braintools_adadelta.conformance.cases import ALIKE, HYPER, LARGE, MANY, NARROW, SHAPES, SINGLE, kind, runs
 from braintools_adadelta.conformance.judge import Case, Deviation, Found, Run, examine, judge
 
 DTYPES = ["float32", "float64"]
@@ -315,6 +315,15 @@ def test_X1_saturate(implementation, dtype):
     params = {"w": np.array([0.5, 0.5], dtype)}
     grads = [{"w": np.array(g, dtype)} for g in ([huge, 1.0], [-huge, 1.0], [1.0, -1.0])]
     conforms(implementation, Case(params, grads, HYPER["defaults"]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_X1_narrow(implementation, dtype):
+    """The square of 300 is no float16. Where it is stored as one, the weight is frozen for ever."""
+    need(implementation, dtype)
+    spike = 300.0 if dtype == "float16" else 1e30
+    grads = [{"w": np.array(g, kind(dtype))} for g in ([spike, 1.0], [1.0, 1.0], [-spike, -1.0], [1.0, -1.0])]
+    conforms(implementation, Case({"w": np.array([0.5, 0.5], kind(dtype))}, grads, NARROW["middle"]))
 
 
 @each_dtype

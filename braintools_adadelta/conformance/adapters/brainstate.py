@@ -65,4 +65,4 @@ def ours():
 def original():
     from braintools.optim import Adadelta
 
-    return BrainstateAdadelta("braintools", Adadelta)
+    return BrainstateAdadelta("braintools", Adadelta, ["float16", "bfloat16", "complex64", "complex128"])
