@@ -44,6 +44,7 @@ OBJECTS = {
         "observed",
         "braintools",
     ),
+    "B8": Clause("trainer", "braintools.trainer.Trainer fits a model with it", "observed", "braintools"),
     "B9": Clause("snapshots", "what state_dict() returned is not changed by later steps", "observed", "braintools"),
 }
 COMPLEX = {

@@ -289,6 +289,40 @@ def test_B7_scheduler(objects):
     exact_run(objects, PARAMS, GRADS, OPTIONS, drive(optimizer, states, GRADS, before), [1.0, 0.5, 0.25])
 
 
+def test_B8_trainer(objects, tmp_path):
+    """braintools' Trainer takes it, and its epochs are the exact steps."""
+    module = pytest.importorskip("braintools.trainer", reason="braintools is not installed")
+    import brainstate
+
+    class Linear(module.LightningModule):
+        """A loss whose gradient is what the batch says."""
+
+        def __init__(self):
+            super().__init__()
+            self.w, self.b = (brainstate.ParamState(x.value) for x in states_of().values())
+            self.seen = [self.weights()]
+
+        def weights(self):
+            return values({"w": self.w, "b": self.b})
+
+        def training_step(self, batch, batch_idx):
+            w, b = batch[0][0, :2], batch[0][0, 2]
+            return {"loss": (w * self.w.value).sum() + (b * self.b.value).sum()}
+
+        def on_train_batch_end(self, *batch):
+            self.seen.append(self.weights())
+
+        def configure_optimizers(self):
+            return objects.cls(**OPTIONS)
+
+    rows = np.array([[*g["w"], *g["b"].ravel()] for g in GRADS], np.float32)
+    data = module.DataLoader(module.ArrayDataset(rows), batch_size=1, shuffle=False)
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
+    model = Linear()
+    module.Trainer(max_epochs=2, default_root_dir=str(tmp_path), **quiet).fit(model, data)
+    exact_run(objects, PARAMS, GRADS * 2, OPTIONS, model.seen)
+
+
 def test_B9_snapshots(objects):
     """What state_dict() returned stays as it was."""
     import jax
