@@ -102,6 +102,7 @@ def test_every_known_implementation_has_a_ledger_whose_tests_exist():
     for name in adapters.KNOWN:
         for entry in ledgers.read(name).entries:
             assert hasattr(test_clauses, f"test_{entry.test}") or hasattr(test_objects, f"test_{entry.test}"), entry
+            assert entry.what and entry.link.startswith("https://"), entry
 
 
 @pytest.mark.parametrize("cls", object_mutants.WRONG, ids=lambda cls: cls.__name__)
