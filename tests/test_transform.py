@@ -11,7 +11,7 @@ import pytest
 from exactly import assert_near_exact
 
 from braintools_adadelta import scale_by_adadelta
-from braintools_adadelta.transform import Options, start, step
+from braintools_adadelta.transform import Accumulators, Options, move, start, step
 
 PARAMS = {"a": jnp.array([4.0, -1.0]), "b": {"c": jnp.array(2.0)}}
 GRADS = [jax.tree.map(lambda x, k=k: x * 0.5 + k, PARAMS) for k in range(4)]
@@ -82,6 +82,19 @@ def test_dtypes_stay_whatever_meets(dtype):
         updates, after = jax.eval_shape(tx.update, jax.ShapeDtypeStruct((3,), jnp.float32), state)
     assert {x.dtype for x in jax.tree.leaves((state, after))} == {jnp.dtype("float32")}  # X2, for 16 bits
     assert updates.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("own", "other"), [("float32", "float64"), ("float64", "float32")])
+def test_accumulators_and_delta_each_keep_their_dtype(own, other):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        before = Accumulators(jnp.zeros(3, own), jnp.zeros(3, other))
+        delta, after = move(jnp.ones(3, other), before, 0.9, 1e-6)
+    assert (delta.dtype, after.e_g2.dtype, after.e_delta2.dtype) == (other, own, other)
+
+
+def test_a_decay_of_zero_reads_no_parameter():
+    theta, g = {"w": jnp.array([jnp.inf])}, {"w": jnp.ones(1)}
+    assert jnp.isfinite(step(theta, g, start(theta), 1.0, Options()).delta["w"]).all()
 
 
 @pytest.mark.parametrize("tree", [{}, {"empty": jnp.zeros((0, 2))}, (), None], ids=repr)
