@@ -61,7 +61,8 @@ def move(g, before, rho, eps):
             raise ValueError(
                 f"a gradient of shape {g.shape} meets accumulators of shape {e_g2.shape}: they must agree."
             )
-        after = adadelta(g, e_g2, e_delta2, rho, eps)
+        wide = jnp.result_type(g, e_g2, e_delta2)
+        after = adadelta(*(x.astype(wide) for x in (g, e_g2, e_delta2)), rho, eps)
         return tuple(
             x.astype(like.dtype) for x, like in zip(after, (e_g2, g, e_delta2), strict=True)
         )
