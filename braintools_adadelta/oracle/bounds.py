@@ -116,9 +116,12 @@ def gradient_bounds(
     if weight_decay:
         w, terms = exact(weight_decay)[0], zip(by_value, theta, carried, step.decayed, strict=True)
         decayed = [
-            e + w * a + gamma(2, u) * w * (abs(t) + a) + u * (abs(g) + e + 2 * w * a) + lost
+            e
+            + w * a
+            + gamma(2, u) * w * (abs(t) + a)
+            + u * (abs(g) + e + 2 * w * a)
+            + (3 + w + abs(t) + a) * eta
             for e, t, a, g in terms
-            for lost in [(3 + w + abs(t) + a) * eta]
         ]
     return by_norm, by_value, decayed
 
@@ -139,7 +142,7 @@ def average_bound(old, new, old_error, new_error, *, rho, m, form):
         return inherited + rounded + 4 * m.eta * (1 + gamma(3, m.u))
     return inherited + gamma(6, m.u) * max(before, square) + 4 * m.eta * (1 + gamma(6, m.u))
 
-# %% ../../nbs/12_error_analysis.ipynb #c20
+# %% ../../nbs/12_error_analysis.ipynb #c26
 def ratio_range(top, bottom, errors, eps, m, k):
     """Bound the computed (E[Delta2] + eps) / (E[g2] + eps) from below and above; `k` roundings follow the sums."""
     up, down = (1 + m.u) * (1 + m.u), (1 - m.u) * (1 - m.u)
@@ -182,7 +185,7 @@ def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
     low, high = low * smaller**2 * (1 - gamma(2, m.u)), high * larger**2 * (1 + gamma(2, m.u))
     return delta, distance(delta2, low, high) + 3 * m.eta
 
-# %% ../../nbs/12_error_analysis.ipynb #c22
+# %% ../../nbs/12_error_analysis.ipynb #c28
 def theta_bound(theta, delta, carried, a, *, lr, m, stored=None):
     """Bound the error of E4 where theta_{t-1} has error `carried` and Delta has `a`; `stored` is a narrower machine."""
     moved = abs(delta) + a
@@ -190,7 +193,7 @@ def theta_bound(theta, delta, carried, a, *, lr, m, stored=None):
     error = before_sum + m.u * (abs(theta) + before_sum) + m.eta
     return error if stored is None else error + stored.u * (abs(theta) + error) + stored.eta
 
-# %% ../../nbs/12_error_analysis.ipynb #c24
+# %% ../../nbs/12_error_analysis.ipynb #c30
 def bounds(
     step,
     theta,
