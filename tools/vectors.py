@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import mutants  # noqa: E402
 
 from braintools_adadelta.conformance import adapters, vectors  # noqa: E402
-from braintools_adadelta.conformance.cases import ALIKE, HYPER, MANY, NARROW, SINGLE, rng_of, runs  # noqa: E402
+from braintools_adadelta.conformance.cases import ALIKE, HYPER, MANY, NAMES, NARROW, SINGLE, regions_of, rng_of, runs  # noqa: E402
 from braintools_adadelta.conformance.judge import Case, pairs, saturates_at  # noqa: E402
 from braintools_adadelta.oracle import ulp  # noqa: E402
 from braintools_adadelta.oracle.bounds import ANY, bounds  # noqa: E402
@@ -27,6 +27,7 @@ KIT = ROOT / "braintools_adadelta/conformance"
 FEW = {"w": (2, 2), "s": (), "b": (2,), "a": (2,)}
 CLIP = {"lr": 0.75, "rho": 0.625, "eps": 1.0}
 SMALL = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
+STAYS = [None, 0.1, *[None] * 8, 0.7, *[None] * 5]
 ORDER = {"grad_clip_norm": 2.0, "grad_clip_value": 1.5, "weight_decay": 0.5}
 
 
@@ -44,6 +45,15 @@ def cases():
                 yield "E3", dtype, runs(rng, dtype, options, shapes=FEW, steps=4, regions=["near_eps"])
                 yield "E4", dtype, runs(rng, dtype, options, shapes=FEW, steps=3, regions=["ordinary"])
             yield "L1", dtype, runs(rng, dtype, options, shapes=ALIKE, lrs=[0.25, 0.0, 3.0, None])
+            far = list(regions_of(dtype, far=True))
+            yield "E4", dtype, runs(rng, dtype, options, shapes=ALIKE, steps=3, regions=far)
+        yield "E1", dtype, runs(rng, dtype, CLIP, shapes=NAMES, steps=3)
+        yield "E4", dtype, runs(rng, dtype, CLIP, shapes={"conv": (2, 2, 1, 2)}, steps=2)
+        yield "E4", dtype, runs(rng, dtype, CLIP, shapes=SINGLE, steps=210, regions="near_eps")
+        yield "E4", dtype, runs(rng, dtype, CLIP | {"lr": 0.0}, shapes=SINGLE, steps=2)
+        yield "L1", dtype, runs(rng, dtype, CLIP, shapes=SINGLE, steps=16, lrs=STAYS, regions="near_eps")
+        for name, x in ORDER.items():
+            yield "G4", dtype, runs(rng, dtype, CLIP | {name: x}, shapes=ALIKE, steps=12, regions="near_eps")
         tiny = np.array([1e-9, -1e-12, 1e-15, 0.0], dtype)
         grads = [{"w": tiny}, {"w": -3 * tiny}, {"w": 0 * tiny}, {"w": tiny}]
         yield "E4", dtype, Case({"w": np.zeros(4, dtype)}, grads, SMALL)
@@ -52,7 +62,15 @@ def cases():
         long = {"lr": 0.5, "rho": 0.9, "eps": 1e-4}
         yield "E4", dtype, runs(rng, dtype, long, shapes=SINGLE, steps=105, regions=["ordinary", "near_eps"])
         tree = lambda v, u, dtype=dtype: {"v": np.array([v], dtype), "u": np.array([[u]], dtype)}
-        met = [tree(3, -4), tree(0, 0), tree(-5, 0), tree(0, 2), tree(3.01, -4.02), tree(400, 300)]
+        met = [
+            tree(3.0015, -4.002),
+            tree(3, -4),
+            tree(0, 0),
+            tree(-5, 0),
+            tree(0, 2),
+            tree(3.01, -4.02),
+            tree(400, 300),
+        ]
         for c in (1e-3, 1.0, 5.0, 50.0):
             hyper, region = (SMALL, "near_eps") if c == 1e-3 else (CLIP, "ordinary")
             for name, clause in (("grad_clip_norm", "G1"), ("grad_clip_value", "G2")):
@@ -73,8 +91,19 @@ def cases():
         number = "complex64" if dtype == "float32" else "complex128"
         for options in HYPER.values():
             yield "X3", number, runs(rng_of("vectors", number), number, options, shapes=FEW, steps=3)
+        for name, x in ORDER.items():
+            options = CLIP | {name: x}
+            yield "X3", number, runs(rng_of(name), number, options, shapes=ALIKE, steps=3, regions="near_eps")
+        yield "X3", number, runs(rng, number, CLIP, shapes=ALIKE, steps=3, lrs=[None, 0.1, None])
+        yield "X3", number, runs(rng, number, CLIP, shapes={"long": (150,)}, steps=1)
     for options in NARROW.values():
         yield "E4", "float16", runs(rng_of("vectors", "float16"), "float16", options, shapes=FEW, steps=3)
+    rng, options = rng_of("narrow"), NARROW["large_eps"]
+    yield "E4", "float16", runs(rng, "float16", options, shapes={"long": (70,)}, steps=1)
+    yield "E4", "float16", runs(rng, "float16", options, shapes=SINGLE, steps=12, regions="near_eps", theta=0.0)
+    yield "L1", "float16", runs(rng, "float16", options, shapes=ALIKE, lrs=[None, 0.1, None, 3.0])
+    for name, x in ORDER.items():
+        yield "G4", "float16", runs(rng, "float16", options | {name: x}, shapes=ALIKE, steps=3, regions="near_eps")
     spike = [{"w": np.array([x, 1.0], "float16")} for x in (300.0, 1.0, -1.0)]
     yield "X1", "float16", Case({"w": np.array([0.5, 0.5], "float16")}, spike, {"lr": 1.0, "rho": 0.9, "eps": 0.01})
 
