@@ -257,6 +257,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'braintools_adadelta.states.parts_of': ( '1_states.html#parts_of',
                                                                                      'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.set_fixed': ( '1_states.html#set_fixed',
+                                                                                      'braintools_adadelta/states.py'),
+                                            'braintools_adadelta.states.write_all': ( '1_states.html#write_all',
                                                                                       'braintools_adadelta/states.py')},
             'braintools_adadelta.transform': { 'braintools_adadelta.transform.Accumulators': ( 'transform.html#accumulators',
                                                                                                'braintools_adadelta/transform.py'),

@@ -57,8 +57,8 @@ def leaves_of(name, tree):
 
 
 def like(tree, leaves):
-    """Return a tree built as `tree` is, of the given `leaves`."""
-    return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=is_quantity), leaves)
+    """Return a tree built as `tree` is, units too, of the given arrays."""
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 # %% ../nbs/05_2_names.ipynb #c10
 def check_parameter(name, leaf, options):

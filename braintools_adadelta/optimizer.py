@@ -31,6 +31,7 @@ from braintools_adadelta.states import (
     check_nonfinite,
     is_traced,
     set_fixed,
+    write_all,
 )
 from .transform import Accumulators, Options, is_finite, start, step
 
@@ -39,8 +40,8 @@ from .transform import Accumulators, Options, is_finite, start, step
 def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=False):
     """Take one step over all parameters, in `groups` of (names, weight_decay, schedule).
 
-    Return accumulators (first, so that they take the donated place), parameters, counts (of steps taken and
-    skipped) and the lrs of the next step.
+    Return accumulators (first, so that they take the donated place), parameters without units, counts (of steps taken
+    and skipped) and the lrs of the next step, in containers that need no Python to be built.
     """
     wides = {
         name: jnp.result_type(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()
@@ -53,6 +54,7 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
         *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, slope) for tree in before)
     )
     after = step(inside, slope, memory, lr, options._replace(weight_decay=decay))
+    theta = {name: bare(x) for name, x in theta.items()}
     moved = {name: leave(x, theta[name]) for name, x in after.theta.items()}
     memory = jax.tree.map(
         lambda x, e: store(x, e.dtype), Accumulators(after.e_g2, after.e_delta2), before
@@ -67,7 +69,7 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
     taken = count_on(taken, keep if skip else True)
     follow = lambda lr, held, f: lr if f is None else jnp.where(held, lr, f(taken)).astype(lr.dtype)
     lrs = [follow(lr, stay, f) for lr, stay, (_, _, f) in zip(lrs, held, groups, strict=True)]
-    return memory, moved, (taken, skipped), lrs
+    return tuple(memory), moved, (taken, skipped), lrs
 
 
 def count_on(count, happened):
@@ -416,24 +418,34 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         lrs = [group["lr"].in_force for group in every]
         counts = self.step_count.value, self.skipped_steps.value
         traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
-        take_step = update_all.__wrapped__ if traced else update_all
-        after, theta, counts, lrs = take_step(
-            theta,
-            g,
-            self.opt_state.value if traced else self.opt_state.take(),
-            lrs,
-            counts,
-            scheduler.held.value if any(schedules) else [None] * len(every),
+        before = self.opt_state.value if traced else self.opt_state.take()
+        held = scheduler.held.value if any(schedules) else [None] * len(every)
+        take_step = partial(
+            update_all.__wrapped__ if traced else update_all,
             options=self.options,
             groups=groups,
             skip=self.nonfinite == "skip",
         )
-        for name, state in self.param_states.items():
-            state.value = like(values[name], [theta[part] for part in parts[name]])
-        self.opt_state.value = after
-        self.step_count.value, self.skipped_steps.value = counts
-        if any(schedules):
-            scheduler.current_lrs.value = lrs
+
+        def keep(forgiven=()):
+            memory, moved, counts, lrs = done[0]
+            writes = [(self.opt_state, Accumulators(*memory))]
+            for name, state in self.param_states.items():
+                writes.append((state, like(values[name], [moved[part] for part in parts[name]])))
+            writes += zip((self.step_count, self.skipped_steps), counts, strict=True)
+            if any(schedules):
+                writes.append((scheduler.current_lrs, lrs))
+            write_all(writes, forgiven)
+
+        done = []
+        try:
+            # No Python runs, and so no signal is handled, between the call and the place where its result is kept.
+            done.extend(map(take_step, [theta], [g], [before], [lrs], [counts], [held]))
+            keep()
+        except BaseException:
+            if done and not traced:
+                keep(forgiven=(Exception,))
+            raise
 
     def step(self, grads, **extra_args):
         """Take one step; the same as :meth:`update`."""

@@ -687,6 +687,84 @@ def test_a_transform_that_fails_loses_nothing(transform):
     ours.update({"w": jnp.ones(3)})
 
 
+def interrupted(f, line):
+    """Call `f()`, which is interrupted before it runs its Python line number `line`; say whether it has that many."""
+    left, before = [line], sys.gettrace()
+
+    def trace(frame, event, arg):
+        left[0] -= event == "line"
+        if not left[0] and event == "line":
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        f()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("unit", [1, u.mV], ids=str)
+def test_an_interruption_leaves_a_whole_step_or_none(unit):
+    """Wherever Ctrl-C strikes: a signal is handled between two lines of Python."""
+    v, w, z = state(4.0), brainstate.ParamState(jnp.ones(3) * unit), state(1 + 2j)
+    ours = Adadelta(lr=lambda step: 1 / (1 + step), nonfinite="skip").register_trainable_weights(
+        {"v": v, "w": w, "z": z}
+    )
+    g, line, taken = {"v": jnp.ones(1), "w": jnp.ones(3) * unit, "z": jnp.ones(1) + 0j}, 1, []
+    ours.update(g)  # compiles
+    steps = int(ours.step_count.value)
+    states = (v, w, z, ours.opt_state, ours.step_count, ours.lr_scheduler.current_lrs)
+    while True:
+        before = [jax.tree.map(np.array, jax.tree.leaves(s.value)) for s in states]
+        if not interrupted(lambda: ours.update(g), line):
+            break
+        after = [jax.tree.map(np.array, jax.tree.leaves(s.value)) for s in states]
+        moved = {any((x != y).any() for x, y in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)}
+        assert len(moved) == 1, line
+        taken.append(moved.pop())
+        line += 1
+    assert int(ours.step_count.value) == steps + sum(taken) + 1
+    assert taken == sorted(taken) and len(set(taken)) == 2  # interrupted early there is no step, late a whole one
+
+
+class Refusing(brainstate.ParamState):
+    """A State that refuses its next values, `refused` of them."""
+
+    refused = 0
+
+    @property
+    def value(self):
+        return brainstate.ParamState.value.fget(self)
+
+    @value.setter
+    def value(self, value):
+        if self.refused:
+            self.refused -= 1
+            raise RuntimeError("refused")
+        brainstate.ParamState.value.fset(self, value)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_state_that_refuses_its_value_is_alone(times):
+    """The accumulators are reused, so there is no way back: all else takes the step."""
+    a, b, c = state(4.0), Refusing(jnp.array([4.0])), state(4.0)
+    ours, g = optimizer({"a": a, "b": b, "c": c}), {k: jnp.array([8.0]) for k in "abc"}
+    b.refused = times
+    with pytest.raises(RuntimeError, match="refused"):
+        ours.update(g)
+    b.refused = 0
+    near(a.value, [4.0], [[8.0]])
+    same(c.value, a.value)
+    same(b.value, a.value if times == 1 else [4.0])
+    assert ours.step_count.value == 1
+    ours.update(g)
+    near(a.value, [4.0], [[8.0]] * 2)
+
+
 def test_wider_gradients_saturate_and_do_not_become_infinite():
     with jax.enable_x64(True):
         w = brainstate.ParamState(jnp.ones(2, jnp.float32))
