@@ -252,6 +252,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.check_nonfinite': ( '1_states.html#check_nonfinite',
                                                                                             'braintools_adadelta/states.py'),
+                                            'braintools_adadelta.states.check_trace': ( '1_states.html#check_trace',
+                                                                                        'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.is_traced': ( '1_states.html#is_traced',
                                                                                       'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.parts_of': ( '1_states.html#parts_of',

@@ -59,7 +59,7 @@ def append_lr(optimizer, index, lr):
     if hasattr(scheduler, "append"):
         scheduler.append(lr, optimizer.step_count.value)
         return scheduler.current_lrs.value[index]
-    if callable(lr):
+    if callable(lr) or hasattr(lr, "attach_optimizer"):
         raise TypeError(
             f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"
             " starts, or give the scheduler a list of base_lr."

@@ -29,6 +29,7 @@ from braintools_adadelta.states import (
     Fixed,
     OptimState,
     check_nonfinite,
+    check_trace,
     is_traced,
     set_fixed,
     write_all,
@@ -266,11 +267,14 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         Raises
         ------
         TypeError
-            If something in it is no State, or a parameter is not real floating-point.
+            If something in it is no State, a parameter is not floating-point, or it is done inside ``jit``, ``for_loop``
+            or ``scan`` with an optimizer that was made outside.
         ValueError
             If there is no State in it, two States have one name, or rho or eps is lost in a parameter's precision.
         """
         new, relinked, _ = self._sorted_out(param_states)
+        if new or relinked:
+            check_trace(self.step_count, "parameters cannot be registered")
         self._add(new, relinked, self.param_groups[0])
         return self
 
@@ -292,13 +296,14 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         Raises
         ------
         TypeError, ValueError
-            As in :meth:`register_trainable_weights`; if a parameter is in an added group already, or `lr` is a function
-            and the optimizer's is a scheduler of another library.
+            As in :meth:`register_trainable_weights`; if a parameter is in an added group already, `lr` is a scheduler,
+            or `lr` is a function and the optimizer's is a scheduler of another library.
         """
         if self.opt_state is None:
             raise ValueError(
                 "no parameters: call register_trainable_weights() before add_param_group()."
             )
+        check_trace(self.step_count, "a group cannot be added")
         new, relinked, known = self._sorted_out(param_states)
         for group in self.param_groups[1:]:
             for name in known | relinked.keys():

@@ -77,6 +77,11 @@ class LRScheduler:
 
     def append(self, schedule, count, per_update=True):
         """Add an lr for one more group; None follows the first one."""
+        if hasattr(schedule, "attach_optimizer"):  # braintools' can be called, and give -lr
+            raise TypeError(
+                f"lr = {type(schedule).__name__}(...) is not allowed here: an optimizer has one scheduler, which it is"
+                " made with. Give that one a list of base_lr, or pass a number or a function of the step count."
+            )
         if schedule is None:
             schedule, per_update = self.schedules[0] or self.base_lrs[0], self.per_update[0]
             count = count if per_update else self.last_epoch.value

@@ -201,6 +201,48 @@ def test_a_function_beside_a_scheduler_of_braintools_is_refused():
     assert len(ours.param_groups) == 1 and set(ours.param_states) == {"a"}
 
 
+@pytest.mark.parametrize(
+    "lr", [lambda: 1.0, lambda: LR.StepLR(1.0), lambda: lambda step: 1.0], ids=["1", "StepLR", "f"]
+)
+@pytest.mark.parametrize("given", [LR.StepLR(1.0), LRScheduler(1.0)], ids=["braintools", "ours"])
+def test_a_scheduler_for_a_group_is_refused(lr, given):
+    """braintools' schedulers can be called, and give -lr: the group would climb."""
+    ours = optimizer({"a": state(1.0)}, lr=lr())
+    before = everything(ours)
+    with pytest.raises((TypeError, ValueError), match="^lr = .* is not allowed.*a number"):
+        ours.add_param_group({"b": state(1.0)}, lr=given)
+    same(everything(ours), before)
+    with pytest.raises(TypeError, match="an optimizer has one scheduler"):
+        LRScheduler(LR.StepLR(1.0))
+
+
+ADDING = {
+    "register": lambda ours, b: ours.register_trainable_weights({"b": b}),
+    "add a group": lambda ours, b: ours.add_param_group({"b": b}),
+}
+
+
+@pytest.mark.parametrize("how", ADDING)
+def test_nothing_is_added_inside_a_trace_that_the_optimizer_is_older_than(how):
+    a, b = two()
+    ours = optimizer({"a": a})
+    before = everything(ours)
+    for transform in (jit, lambda f: lambda: brainstate.transform.for_loop(lambda _: f(), jnp.arange(2))):
+        with pytest.raises(TypeError, match="inside jit, for_loop or scan, and the optimizer was made outside"):
+            transform(lambda: (ADDING[how](ours, b), None)[1])()
+    same(everything(ours), before)
+    jit(lambda: (ours.register_trainable_weights({"a": a}), None)[1])()  # is known: nothing is added
+
+    def inside():
+        ours = optimizer({"a": a})
+        ADDING[how](ours, b)
+        ours.update(G[0])
+
+    jit(inside)()
+    near(a.value, [4.0, 2.0], [G[0]["a"]])
+    near(b.value, [1.0], [G[0]["b"]])
+
+
 # ------------------------------------------------------------------------------------- braintools' seventeen schedulers
 
 SCHEDULERS = {
