@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from . import compat, spec
 from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from braintools_adadelta.names import (
+    check_devices,
     check_parameter,
     gradient_of,
     leaves_of,
@@ -450,6 +451,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         except BaseException:
             if done and not traced:
                 keep(forgiven=(Exception,))
+            elif not traced:
+                check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)
             raise
 
     def step(self, grads, **extra_args):
@@ -559,6 +562,13 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.opt_state.value = after
 
     # -------------------------------------------------------------------- copies
+
+    def __getattr__(self, name):
+        if name in self.graph_invisible_attrs:  # brainstate.graph has made this object without them
+            raise TypeError(
+                "an optimizer cannot be copied by brainstate.graph.clone or treefy_merge: take copy.deepcopy(optimizer)."
+            )
+        return self.__getattribute__(name)  # says what is missing
 
     def __deepcopy__(self, memo=None):
         shared = []

@@ -670,6 +670,18 @@ def test_a_schedule_that_cannot_be_pickled_is_named(lr):
     assert float(copy.deepcopy(ours).current_lr) == 0.5
 
 
+def test_a_copy_by_the_graph_is_refused_when_it_is_used():
+    ours = optimizer({"a": state(4.0)})
+    twin = brainstate.graph.clone(ours)
+    for use in (lambda: twin.update({"a": jnp.ones(1)}), lambda: twin.rho, lambda: twin.weight_decay, twin.state_dict):
+        with pytest.raises(TypeError, match=r"cannot be copied by brainstate.graph.clone .*: take copy.deepcopy"):
+            use()
+    ours.update({"a": jnp.array([8.0])})
+    near(ours.param_states["a"].value, [4.0], [[8.0]])
+    with pytest.raises(AttributeError, match="'Adadelta' object has no attribute 'momentum'"):
+        _ = ours.momentum
+
+
 # ---------------------------------------------------------------------------------------------- beside braintools
 
 

@@ -109,6 +109,26 @@ for update in [lambda g: optimizer.update({"w": g})] * 3 + [train] * 3:
     assert done.returncode == 0, done.stderr
 
 
+def test_parameters_on_different_devices_are_refused():
+    code = """
+import jax, jax.numpy as jnp, brainstate
+from braintools_adadelta import Adadelta
+a, b = (brainstate.ParamState(jax.device_put(jnp.ones(2), device)) for device in jax.devices()[:2])
+optimizer = Adadelta().register_trainable_weights({"a": a, "b": b})
+for grads in ({"a": a.value, "b": b.value}, {"a": b.value, "b": jnp.ones(2)}):
+    try:
+        optimizer.update(grads)
+    except ValueError as error:
+        print(error)
+Adadelta().register_trainable_weights({"b": b}).update({"b": jnp.ones(2)})
+"""
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = "there is parameter 'a' on the devices [0] and parameter 'b' on the devices [1]: an update is one"
+    assert len(done.stdout.splitlines()) == 2 and all(line.startswith(said) for line in done.stdout.splitlines())
+
+
 # ---------------------------------------------------------------------------------------------------------- mistakes
 
 REFUSED_ARGUMENTS = [
