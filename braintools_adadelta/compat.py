@@ -51,7 +51,8 @@ def check_scheduler(scheduler):
 def append_lr(optimizer, index, lr):
     """Let the scheduler of `optimizer` follow one more group, number `index`, and return the lr of that group.
 
-    A scheduler of braintools has a base lr for each group, and scales all else with it.
+    A scheduler of braintools has a base lr for each group, and scales all else with it. A number is the base lr of the
+    group, or its max lr where the scheduler has one; a scheduler of fixed values knows only one group.
     """
     from . import spec
 
@@ -64,15 +65,25 @@ def append_lr(optimizer, index, lr):
             f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"
             " starts, or give the scheduler a list of base_lr."
         )
+    if lr is not None and (fixed := [one for one in family(scheduler) if hasattr(one, "boundaries")]):
+        raise ValueError(
+            f"lr = {lr!r} is not allowed beside {type(fixed[0]).__name__}: its values are the lr of every group. Take"
+            " MultiStepLR, which multiplies the lr of each, or give the optimizer a function of the step count as lr."
+        )
+    first = next(one for one in family(scheduler) if not getattr(one, "schedulers", ()))
+    peaks = lr is not None and hasattr(first, "max_lrs")
     given = scheduler.base_lrs[index] if lr is None and index < len(scheduler.base_lrs) else lr
     base = spec.check("lr", optimizer.base_lr if given is None else given)
-    ratio = base / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 1.0
+    measure = float(first.max_lrs[0] if peaks else scheduler.base_lrs[0])
+    ratio = base / measure if measure else 1.0
     for one in family(scheduler):
         for name in ("base_lrs", "max_lrs", "min_lrs"):
             if name == "base_lrs" or hasattr(one, "max_lrs") and hasattr(one, name):
                 values = getattr(one, name)
                 values += [values[0] * ratio] * (index + 1 - len(values))
-    scheduler.base_lrs[index] = base
+                values[index] = values[index] if lr is None else values[0] * ratio
+    if not peaks:
+        scheduler.base_lrs[index] = base
     for one in reversed(family(scheduler)):  # the parts first: the whole asks them
         now, lrs = list(one.current_lrs.value), list(one.get_lr())
         now += [lrs[index] if index < len(lrs) else one.base_lrs[index]] * (index + 1 - len(now))

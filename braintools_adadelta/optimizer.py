@@ -288,8 +288,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             As in :meth:`register_trainable_weights`. What is registered already moves to the group and keeps its
             accumulators.
         lr : float or callable, optional
-            A number is the base lr of the group: a scheduler with base lrs moves it as it moves the first one. A
-            function of the step count is followed. By default the lr is what the scheduler has for one more
+            A number is the base lr of the group: a scheduler with base lrs moves it as it moves the first one (one with
+            a ``max_lr`` reads it as that). A function of the step count is followed. By default the lr is what the scheduler has for one more
             group, or starts from :attr:`base_lr`, or follows the function that the optimizer follows.
         weight_decay : float, optional
             By default the optimizer's.
