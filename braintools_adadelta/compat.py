@@ -100,8 +100,13 @@ def accumulators(opt_state):
     if not isinstance(opt_state, dict) or not all(isinstance(part, dict) for part in opt_state.values()):
         return opt_state
     parts = [part for part in opt_state.values() if part != {} and set(part) != {"count"}]
-    if any({"mu", "nu"} & set(part) for part in parts):
-        raise ValueError("the state is of a parameter group trained by Adam: it has no accumulators of Adadelta.")
-    if "e_g2" not in opt_state and len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
+    if "e_g2" in opt_state:
+        return opt_state
+    if len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
         return {"e_g2": parts[0]["e_g"], "e_delta2": parts[0]["e_x"]}
+    if others := sorted({"mu", "nu", "trace"} & {key for part in parts for key in part}):
+        raise ValueError(
+            f"the state is not allowed: it has {others}, and no accumulators of Adadelta (e_g and e_x, or e_g2 and"
+            " e_delta2), so another optimizer has written it."
+        )
     return opt_state

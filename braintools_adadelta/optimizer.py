@@ -23,7 +23,7 @@ from braintools_adadelta.names import (
     name_of,
     states_in,
 )
-from .saving import checked, filled, not_picklable, pickled, revive
+from .saving import checked, filled, fit, not_picklable, pickled, revive
 from .schedule import Group, GroupLR, LRScheduler
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -196,6 +196,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             raise TypeError(f"lr = {lr!r} is a class: pass an instance of it.")
         if not hasattr(lr, "attach_optimizer"):
             lr = LRScheduler(lr, per_update=callable(lr))
+        for base in lr.base_lrs:
+            spec.check("lr", base)
         self._lr_scheduler = lr
         self._base_lr = lr.base_lrs[0]
         self._current_lr = GroupLR(self._base_lr, lr, 0)
@@ -500,7 +502,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
     # --------------------------------------------------------------- checkpoints
 
     def state_dict(self):
-        """Return everything that a resumed run needs besides the parameters, as dictionaries of numbers and arrays.
+        """Return all that a resumed run needs besides the model, as dictionaries of numbers and arrays.
 
         Nothing in it changes with later updates.
         """
@@ -523,11 +525,11 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             },
             "param_groups_opt_states": {},
             "opt_state": {field: dict(tree) for field, tree in before._asdict().items()},
-            "lr_scheduler": self._lr_scheduler.state_dict(),
+            "lr_scheduler": {type(self._lr_scheduler).__name__: self._lr_scheduler.state_dict()},
         }
 
     def load_state_dict(self, state_dict):
-        """Go on where `state_dict` was taken. The parameters are not in it: load them into the model.
+        """Go on where `state_dict` was taken. Parameters are not loaded from it: load them into the model.
 
         Parameters
         ----------
@@ -548,7 +550,6 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 "no parameters: call register_trainable_weights() before load_state_dict()."
             )
         saved, ours = checked(state_dict, self.state_dict()), self.opt_state.value
-        fit = lambda x, like: jax.device_put(jnp.array(x, like.dtype), like.sharding)
         after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
         if saved.scheduler is not None:
             numbers = filled(self._lr_scheduler.state_dict(), saved.scheduler)

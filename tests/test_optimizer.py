@@ -462,12 +462,36 @@ def test_lr_apply_and_schedulers():
     assert ours.schedulers == [another] and ours.get_last_lr() == [0.75]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), -1.0, "x"])
-def test_a_bad_lr_is_refused_and_changes_nothing(bad):
+SETTING = {
+    "current_lr": lambda ours, lr: setattr(ours, "current_lr", lr),
+    "lr_apply": lambda ours, lr: ours.lr_apply(lambda _: lr),
+    "put": lambda ours, lr: ours.lr_scheduler.put(0, lr),
+    "group": lambda ours, lr: ours.param_groups[0].__setitem__("lr", lr),
+}
+
+
+@pytest.mark.parametrize("how", SETTING)
+@pytest.mark.parametrize("bad", [float("nan"), -1.0, "x", None, jnp.float32(jnp.nan), jnp.float32(-1)], ids=repr)
+def test_a_bad_lr_is_refused_and_changes_nothing(how, bad):
     ours = optimizer({"w": state(4.0)}, lr=0.5)
     with pytest.raises(ValueError, match="^lr = "):
-        ours.current_lr = bad
+        SETTING[how](ours, bad)
     assert ours.current_lr == 0.5
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan"), "x", None, True], ids=repr)
+def test_epochs_that_are_none(bad):
+    with pytest.raises(ValueError, match="^last_epoch = .* is not allowed: it must be a finite number >= 0"):
+        LRScheduler(0.5, last_epoch=bad)
+    scheduler = LRScheduler(lambda epoch: 0.5**epoch)
+    with pytest.raises(ValueError, match="^epoch = .* is not allowed"):
+        scheduler.step("x" if bad is None else bad)
+    assert scheduler.last_epoch.value == 0
+
+
+def test_a_scheduler_has_base_lrs_that_may_be_lrs():
+    with pytest.raises(ValueError, match="^lr = -1.0 is not allowed"):
+        Adadelta(lr=braintools.optim.StepLR(-1.0))
 
 
 def test_a_function_that_cannot_be_traced_is_refused_with_the_reason():
