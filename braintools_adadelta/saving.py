@@ -53,10 +53,12 @@ def flat(tree, name=()):
 def shape_of(x):
     """Return the shape of an array of real numbers; of anything else, what it is."""
     try:
-        x = jnp.asarray(x)
-        return x.dtype.name if jnp.iscomplexobj(x) else x.shape
-    except (TypeError, ValueError):
+        x = x if isinstance(x, jax.Array) else np.asarray(x)
+    except ValueError:  # lists of several lengths
         return repr(x)
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+        return repr(x.tolist())
+    return x.dtype.name if jnp.iscomplexobj(x) else x.shape
 
 
 def check_form(what, got, want, hint="register what was registered when it was saved"):
