@@ -17,10 +17,12 @@ from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from braintools_adadelta.names import (
     check_devices,
     check_parameter,
+    check_unchanged,
     gradient_of,
     leaves_of,
     like,
     name_of,
+    short,
     states_in,
 )
 from .saving import checked, filled, fit, not_picklable, pickled, revive
@@ -29,6 +31,7 @@ from braintools_adadelta.states import (
     AccumulatorState,
     Fixed,
     OptimState,
+    check_dtype,
     check_nonfinite,
     check_trace,
     is_traced,
@@ -85,6 +88,9 @@ def option(name, doc):
     def put(self, value):
         options, nonfinite = self._fixed.value.value
         options = options._replace(**{name: spec.check(name, value)})
+        for where, state in self.param_states.items():
+            for part, leaf in leaves_of(where, state.value).items():
+                check_parameter(part, leaf, options)
         set_fixed(self._fixed, name, (options, nonfinite), self.step_count.value)
 
     return property(lambda self: getattr(self.options, name), put, doc=doc)
@@ -181,12 +187,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         nonfinite="propagate",
         accumulator_dtype=None,
     ):
-        if accumulator_dtype is not None and not jnp.issubdtype(accumulator_dtype, jnp.floating):
-            raise ValueError(
-                f"accumulator_dtype = {accumulator_dtype!r} is not allowed: it must be None or a floating-point dtype"
-                " (None takes the parameter's, but at least float32)."
-            )
-        self.accumulator_dtype = accumulator_dtype
+        self.accumulator_dtype = check_dtype(accumulator_dtype)
         given = Options(rho, eps, weight_decay, grad_clip_norm, grad_clip_value)._asdict()
         options = Options(**{name: spec.check(name, x) for name, x in given.items()})
         self._fixed = OptimState(Fixed((options, check_nonfinite(nonfinite))))
@@ -362,6 +363,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             for part, leaf in parts.items():
                 check_parameter(part, leaf, self.options)
             new[name] = keys, state
+        if not leaves:
+            raise ValueError(
+                f"got {short(param_states)}: no State in it holds an array, so there is nothing to train."
+            )
         return new, relinked, known
 
     def _add(self, new, relinked, group):
@@ -409,9 +414,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             raise ValueError("no parameters: call register_trainable_weights() before update().")
         values = {name: state.value for name, state in self.param_states.items()}
         parts = {name: leaves_of(name, value) for name, value in values.items()}
-        theta, g = {}, {}
+        theta = {part: leaf for leaves in parts.values() for part, leaf in leaves.items()}
+        check_unchanged(theta, self.opt_state.value.e_g2)
+        g = {}
         for name, value in values.items():
-            theta |= parts[name]
             g |= gradient_of(name, self._keys[name], value, grads)
         every, scheduler = self.param_groups, self._lr_scheduler
         schedules = scheduler.followed() if hasattr(scheduler, "followed") else [None] * len(every)

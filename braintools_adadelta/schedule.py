@@ -110,7 +110,7 @@ class LRScheduler:
                 f"lr = {type(schedule).__name__}(...) is not allowed here: an optimizer has one scheduler, which it is"
                 " made with. Give that one a list of base_lr, or pass a number or a function of the step count."
             )
-        if schedule is None:
+        if schedule is None and self.schedules:
             schedule, per_update = self.schedules[0] or self.base_lrs[0], self.per_update[0]
             count = count if per_update else self.last_epoch.value
         if callable(schedule) and schedule.__hash__ is None:

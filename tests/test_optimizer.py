@@ -134,6 +134,7 @@ Adadelta().register_trainable_weights({"b": b}).update({"b": jnp.ones(2)})
 REFUSED_ARGUMENTS = [
     ("rho", 1.5), ("rho", -0.1), ("rho", 1), ("rho", float("nan")), ("eps", -1), ("eps", 0), ("eps", float("inf")),
     ("lr", float("nan")), ("lr", float("inf")), ("lr", -1), ("lr", "x"), ("lr", True), ("weight_decay", float("nan")),
+    ("lr", None), ("rho", 10**400), ("weight_decay", np.True_), ("lr", jnp.array(True)),
     ("weight_decay", -1), ("grad_clip_norm", 0), ("grad_clip_norm", float("nan")), ("grad_clip_value", -1), ("lr", 1j),
 ]  # fmt: skip
 
@@ -144,6 +145,14 @@ def test_arguments_outside_their_domain(name, value):
         Adadelta(**{name: value})
     message = str(caught.value)
     assert message.startswith(f"{name} = {value!r} is not allowed: it must be ") and message.endswith(").")
+
+
+@pytest.mark.parametrize("name", ["lr", "rho", "eps"])
+def test_a_traced_argument_is_told_to_be_traced(name):
+    with pytest.raises(
+        TypeError, match=f"^{name} = .* is traced by jit, .*: it must be a plain number when it is given"
+    ):
+        brainstate.transform.jit(lambda x: (Adadelta(**{name: x}), None)[1])(0.5)
 
 
 @pytest.mark.parametrize("name", ["rho", "eps", "weight_decay", "grad_clip_norm", "grad_clip_value"])
@@ -157,11 +166,35 @@ def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
     assert_near_exact(w.value, [4.0], [[8.0]], form=PLAIN, **(OPTIONS | {name: 0.5}))
 
 
+class WithOptimizer(brainstate.nn.Module):
+    """A model that holds its optimizer."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = brainstate.nn.Linear(1, 1)
+        self.optimizer = optimizer(self.line.states(brainstate.ParamState))
+
+
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [
         (None, TypeError, "got None: pass a dict or list of States"),
         (brainstate.ParamState(1.0), TypeError, "pass a dict or list of States"),
+        (brainstate.nn.Linear(9, 9), TypeError, r"^got Linear\(.{70}\.\.\.: pass a dict or .* model.states"),
+        (brainstate.nn.Linear(9, 9).states, TypeError, "got <bound method .*: pass a dict or list of States"),
+        ("abc", TypeError, "got 'abc': pass a dict or list of States"),
+        (iter([]), TypeError, "got <list_iterator .*: pass a dict or list of States"),
+        (jnp.ones(3), TypeError, "got Array.*: pass a dict or list of States"),
+        ({"m": brainstate.nn.Linear(1, 1)}, TypeError, "'m' is Linear.*: pass its states"),
+        (
+            {"params": [state(1.0)], "lr": 0.1},
+            TypeError,
+            r"'lr' is 0.1: .* are arguments: add_param_group\(states, lr=",
+        ),
+        ({"w": brainstate.ParamState("x")}, TypeError, "parameter 'w' is 'x': it must be an array of numbers"),
+        ({"w": brainstate.ParamState(None)}, ValueError, "no State in it holds an array, so there is nothing to train"),
+        ({"w": brainstate.ParamState(jnp.ones(1, "float8_e5m2"))}, TypeError, "'w' has dtype float8_e5m2, which JAX"),
+        (WithOptimizer().states(), TypeError, r"belongs to an optimizer: pass model.states\(brainstate.ParamState\)"),
         ({}, ValueError, "there is no State in it"),
         ([], ValueError, "there is no State in it"),
         ({"x": {"w": None}}, TypeError, "parameter 'x.w' is None: it must be a brainstate.State"),
@@ -192,18 +225,34 @@ def test_two_states_of_one_name():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rho": 1 - 1e-9}, "rho = 0.999999999 rounds to 1 in float32"), ({"eps": 1e-40}, "eps = 1e-40 is 0 in float32")],
+    [
+        ({"rho": 1 - 1e-9}, "rho = 0.999999999 rounds to 1 in float32"),
+        ({"eps": 1e-40}, "eps = 1e-40 is 0 in float32"),
+        ({"grad_clip_norm": 1e-40}, "grad_clip_norm = 1e-40 is 0 in float32"),
+        ({"grad_clip_value": 1e-40}, "grad_clip_value = 1e-40 is 0 in float32"),
+    ],
 )
 def test_what_is_lost_in_the_precision_of_a_parameter(options, message):
     with pytest.raises(ValueError, match=message + ", the precision of 'w'"):
         optimizer({"w": state(1.0)}, **options)
+    ((name, value),) = options.items()
+    ours = optimizer({"w": state(1.0)})
+    before = ours.options
+    with pytest.raises(ValueError, match=message + ", the precision of 'w'"):
+        setattr(ours, name, value)
+    assert ours.options == before
     with jax.enable_x64(True):
         optimizer({"w": brainstate.ParamState(jnp.ones(1, jnp.float64))}, **options)
 
 
 MISTAKES = {  # gradients for {"w": (3, 2), "x": {"v": ()}} -> the error, what it says
-    "missing": ({"w": jnp.ones((3, 2))}, ValueError, "no gradient for parameter 'x.v'"),
-    "None": (None, ValueError, "no gradient for parameter 'w'"),
+    "missing": ({"w": jnp.ones((3, 2))}, ValueError, r"no gradient for parameter 'x.v': .* and got the keys \['w'\]"),
+    "None": (None, ValueError, "no gradient for parameter 'w': .* and got None"),
+    "a pair": (({"w": 1.0}, 2.0), ValueError, r"no gradient for parameter 'w': .* and got \(\{'w': 1.0\}, 2.0\)"),
+    "a key": ({"w": jax.random.key(0), "x": {"v": 1.0}}, TypeError, "gradient of 'w' has dtype key<fry>, which"),
+    "8 bits": ({"w": jnp.ones((3, 2), "float8_e5m2"), "x": {"v": 1.0}}, TypeError, "'w' has dtype float8_e5m2, which"),
+    "4 bits": ({"w": jnp.ones((3, 2), "int4"), "x": {"v": 1.0}}, TypeError, "'w' has dtype int4, which"),
+    "float0": ({"w": np.zeros((3, 2), jax.dtypes.float0), "x": {"v": 1.0}}, TypeError, "'w' has dtype .*float0"),
     "None inside": ({"w": None, "x": {"v": 1.0}}, ValueError, "the gradient of 'w' is PyTreeDef"),
     "broadcast": ({"w": jnp.ones(2), "x": {"v": 1.0}}, ValueError, r"'w' has shape \(2,\), the parameter \(3, 2\)"),
     "scalar": (
@@ -228,6 +277,28 @@ def test_wrong_gradients_change_nothing(mistake, compiled):
     with pytest.raises(error, match=message):
         update()
     jax.tree.map(np.testing.assert_array_equal, before, (w.value, v.value, ours.state_dict()))
+
+
+BEHIND = {  # what a parameter has become behind the optimizer's back -> what is said
+    "shape": (jnp.ones(3), r"parameter 'w' is float32 of shape \(3,\), and when .* it was real of shape \(2,\)"),
+    "int": (jnp.arange(2), r"parameter 'w' is int32 of shape \(2,\), and when it was registered it was real"),
+    "complex": (jnp.ones(2) * 1j, r"parameter 'w' is complex64 of shape \(2,\), .* put back what was registered"),
+    "nothing": (None, r"\['w'\] have come to the parameters or gone from them"),
+}
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+def test_a_parameter_that_was_changed_behind_the_optimizer(kind):
+    value, message = BEHIND[kind]
+    w, v = state(1.0, 2.0), state(3.0)
+    ours = optimizer({"v": v, "w": w})
+    w.value = value
+    with pytest.raises(ValueError, match=message):
+        ours.update({"w": value, "v": jnp.ones(1)})
+    assert ours.step_count.value == 0 and v.value == 3.0
+    w.value = jnp.ones(2, jnp.bfloat16)  # as wide as before inside
+    ours.update({"w": jnp.ones(2), "v": jnp.ones(1)})
+    assert w.value.dtype == jnp.bfloat16
 
 
 def test_updating_before_registering():
