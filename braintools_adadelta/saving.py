@@ -184,14 +184,14 @@ FUNCTIONS = FunctionType | type(jax.jit(len))  # compiled ones are of a type of 
 
 
 class StatePickler(pickle.Pickler):
-    """Pickles States by their values. With a list `shared`, functions and classes are kept there, and not pickled."""
+    """Pickles States by their values. With a list `shared`, functions, classes and arrays are kept there, not pickled."""
 
     def __init__(self, file, shared=None):
         super().__init__(file)
         self.shared = shared
 
     def persistent_id(self, x):
-        if self.shared is None or not isinstance(x, type | FUNCTIONS):
+        if self.shared is None or not isinstance(x, type | FUNCTIONS | jax.Array):
             return None
         self.shared.append(x)
         return len(self.shared) - 1
@@ -222,19 +222,22 @@ def pickled(x, shared=None):
 def revive(data, shared=()):
     """Return the optimizer in `data`, with States of its own."""
     unpickler = pickle.Unpickler(io.BytesIO(data))
-    unpickler.persistent_load = lambda k: shared[k]
+    kept = lambda x: (
+        jnp.copy(x) if isinstance(x, jax.Array) else x
+    )  # where it was, and sharded as it was
+    unpickler.persistent_load = lambda k: kept(shared[k])
     optimizer = unpickler.load()
     optimizer._detached = set(optimizer.param_states)
     return optimizer
 
 
 def not_picklable(scheduler):
-    """Return the functions in `scheduler`, and in schedulers in it, that cannot be pickled."""
+    """Return the functions and callable objects in `scheduler`, and in schedulers in it, that cannot be pickled."""
     found = []
     for x in jax.tree.leaves(vars(scheduler)):
         if hasattr(x, "attach_optimizer"):
             found += not_picklable(x)
-        elif isinstance(x, FUNCTIONS):
+        elif callable(x):
             try:
                 pickle.dumps(x)
             except Exception:

@@ -125,7 +125,12 @@ class LRScheduler:
         self.held.value = [*self.held.value, jnp.zeros((), bool)]
 
     def attach_optimizer(self, optimizer):
-        """Let `optimizer` follow this scheduler."""
+        """Let `optimizer` follow this scheduler, which follows the groups of that optimizer."""
+        if self.optimizer not in (None, optimizer):
+            raise ValueError(
+                "this LRScheduler is that of another optimizer, and has an lr for each of its groups: make one for each,"
+                " of the same function, and step() both."
+            )
         self.optimizer = optimizer
 
     def followed(self):

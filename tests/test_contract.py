@@ -1,9 +1,11 @@
 """Where braintools' Adadelta breaks and ours does not: groups, schedulers, live options, special parameters, copies."""
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import brainstate
 import braintools
@@ -17,6 +19,7 @@ from exactly import assert_near_exact
 
 from braintools_adadelta import Adadelta, LRScheduler, scale_by_adadelta
 from braintools_adadelta.oracle.bounds import PLAIN
+from braintools_adadelta.spec import SIGNATURE
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 LR = braintools.optim
@@ -686,6 +689,39 @@ def test_a_schedule_that_cannot_be_pickled_is_named(lr):
     assert float(copy.deepcopy(ours).current_lr) == 0.5
 
 
+class Local:
+    """A schedule of a class; a local one cannot be pickled."""
+
+    def __call__(self, count):
+        return 1 / (1 + count)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: partial(lambda k, count: k + 0 * count, 0.5), lambda: type("L", (Local,), {})()]
+)
+def test_a_schedule_that_is_an_object_that_cannot_be_pickled_is_named(make):
+    ours = optimizer({"a": state(1.0)}, lr=make())
+    with pytest.raises(
+        TypeError, match=r"the schedule (functools.partial|<.*L object).* cannot be pickled: .* of a class"
+    ):
+        pickle.dumps(ours)
+    copy.deepcopy(ours).update({"a": jnp.ones(1)})
+    assert pickle.loads(pickle.dumps(optimizer({"a": state(1.0)}, lr=Local()))).current_lr == 1
+
+
+def test_a_scheduler_of_ours_has_one_optimizer():
+    scheduler = LRScheduler(half)
+    ours = optimizer({"a": state(1.0)}, lr=scheduler)
+    with pytest.raises(ValueError, match="this LRScheduler is that of another optimizer, .*: make one for each"):
+        Adadelta(lr=scheduler)
+    scheduler.attach_optimizer(ours)
+    for how in COPIES.values():
+        twin = how(ours)
+        twin.lr_scheduler.attach_optimizer(twin)
+        twin.load_state_dict(ours.state_dict())
+    assert scheduler.optimizer is ours
+
+
 def test_a_copy_by_the_graph_is_refused_when_it_is_used():
     ours = optimizer({"a": state(4.0)})
     twin = brainstate.graph.clone(ours)
@@ -696,6 +732,36 @@ def test_a_copy_by_the_graph_is_refused_when_it_is_used():
     near(ours.param_states["a"].value, [4.0], [[8.0]])
     with pytest.raises(AttributeError, match="'Adadelta' object has no attribute 'momentum'"):
         _ = ours.momentum
+
+
+# ------------------------------------------------------------------------------------------------- what a user sees
+
+
+def test_an_optimizer_is_shown_in_a_line():
+    ours = optimizer({"a": state(1.0)}, lr=lambda step: 0.5, grad_clip_norm=2.0)
+    want = (
+        "lr=0.5, rho=0.625, eps=1.0, weight_decay=0.0, grad_clip_norm=2.0, grad_clip_value=None, nonfinite='propagate'"
+    )
+    assert repr(ours) == f"<Adadelta({want}), 1 parameters>"
+    seen = []
+    jit(lambda: seen.append(repr(ours)))()
+    assert "Tracer" in seen[0]
+
+
+def test_the_signature_is_that_of_the_constructor():
+    class Mine(Adadelta):
+        def __init__(self, depth, *, width=1):
+            super().__init__()
+
+    assert list(inspect.signature(Adadelta).parameters) == [*SIGNATURE, "nonfinite", "accumulator_dtype"]
+    assert str(inspect.signature(Mine)) == "(depth, *, width=1)"
+
+
+def test_lr_is_the_scheduler_and_is_not_set():
+    ours = optimizer({"a": state(1.0)})
+    with pytest.raises(AttributeError, match="lr is the scheduler and cannot be set: set current_lr = 0.1"):
+        ours.lr = 0.1
+    assert ours.lr is ours.lr_scheduler and ours.current_lr == 1.0
 
 
 # ---------------------------------------------------------------------------------------------- beside braintools

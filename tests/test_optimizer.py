@@ -90,7 +90,7 @@ def test_registering_again_keeps_accumulators_and_adds_what_is_new():
 
 def test_accumulators_take_shape_and_sharding_of_the_parameter():
     code = """
-import jax, jax.numpy as jnp, brainstate
+import copy, jax, jax.numpy as jnp, brainstate
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from braintools_adadelta import Adadelta
 from braintools_adadelta.optimizer import update_all
@@ -101,8 +101,9 @@ train = brainstate.transform.jit(lambda g: optimizer.update({"w": g}))
 g = jax.device_put(jnp.ones(8), place)
 for update in [lambda g: optimizer.update({"w": g})] * 3 + [train] * 3:
     update(g)
-    for x in (w.value, *(tree["w"] for tree in optimizer.opt_state.value)):
-        assert x.shape == (8,) and x.sharding.is_equivalent_to(place, 1), x.sharding
+    for one in (optimizer, copy.deepcopy(optimizer)):
+        for x in (one.param_states["w"].value, *(tree["w"] for tree in one.opt_state.value)):
+            assert x.shape == (8,) and x.sharding.is_equivalent_to(place, 1), x.sharding
 """
     env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
