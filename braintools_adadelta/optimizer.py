@@ -573,7 +573,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         Raises
         ------
         TypeError
-            If it is no dictionary.
+            If it is no dictionary, or is loaded inside ``jit``, ``for_loop`` or ``scan``.
         ValueError
             If a key is missing or unknown, or anything in it does not fit the registered parameters, their groups or
             the scheduler. Nothing is changed then.
@@ -582,6 +582,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             raise ValueError(
                 "no parameters: call register_trainable_weights() before load_state_dict()."
             )
+        check_trace(self.step_count, "a state cannot be loaded")
         saved, ours = checked(state_dict, self.state_dict()), self.opt_state.value
         after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
         if saved.scheduler is not None:
@@ -598,6 +599,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
     # -------------------------------------------------------------------- copies
 
     def __repr__(self):
+        if "_fixed" not in vars(self):
+            return object.__repr__(self)  # as below: even what is broken can be shown
         lr = self.current_lr
         lr = lr if isinstance(lr, jax.core.Tracer) else float(lr)
         settings = {"lr": lr} | self.options._asdict() | {"nonfinite": self.nonfinite}

@@ -112,6 +112,6 @@ def check_trace(state, what):
         state.check_valid_trace(lambda: "")
     except brainstate.TraceContextError:
         raise TypeError(
-            f"{what} inside jit, for_loop or scan, and the optimizer was made outside: what is added would end with the"
+            f"{what} inside jit, for_loop or scan, and the optimizer was made outside: what comes of it would end with the"
             " trace. Do it outside, or make the optimizer inside, too."
         ) from None

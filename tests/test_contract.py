@@ -247,6 +247,8 @@ def test_nothing_is_added_inside_a_trace_that_the_optimizer_is_older_than(how):
     for transform in (jit, lambda f: lambda: brainstate.transform.for_loop(lambda _: f(), jnp.arange(2))):
         with pytest.raises(TypeError, match="inside jit, for_loop or scan, and the optimizer was made outside"):
             transform(lambda: (ADDING[how](ours, b), None)[1])()
+    with pytest.raises(TypeError, match="a state cannot be loaded inside jit, for_loop or scan, and the optimizer was"):
+        jit(lambda: ours.load_state_dict(ours.state_dict()))()
     same(everything(ours), before)
     jit(lambda: (ours.register_trainable_weights({"a": a}), None)[1])()  # is known: nothing is added
 
@@ -725,6 +727,7 @@ def test_a_scheduler_of_ours_has_one_optimizer():
 def test_a_copy_by_the_graph_is_refused_when_it_is_used():
     ours = optimizer({"a": state(4.0)})
     twin = brainstate.graph.clone(ours)
+    assert repr(twin).startswith("<braintools_adadelta.optimizer.Adadelta object")
     for use in (lambda: twin.update({"a": jnp.ones(1)}), lambda: twin.rho, lambda: twin.weight_decay, twin.state_dict):
         with pytest.raises(TypeError, match=r"cannot be copied by brainstate.graph.clone .*: take copy.deepcopy"):
             use()
