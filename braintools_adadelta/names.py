@@ -79,7 +79,7 @@ def like(tree, leaves):
     """Return a tree built as `tree` is, units too, of the given arrays."""
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
-# %% ../nbs/05_2_names.ipynb #c10
+# %% ../nbs/05_2_names.ipynb #c11
 FORMATS = frozenset(
     map(
         jnp.dtype,

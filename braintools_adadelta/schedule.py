@@ -38,7 +38,7 @@ def lr_at(schedule, count):
         lr, lr.dtype
     )  # of one type, however the function made it: nothing is compiled anew
 
-# %% ../nbs/05_3_schedule.ipynb #c6
+# %% ../nbs/05_3_schedule.ipynb #c7
 def check_real(name, value, least=-math.inf):
     """Return the number `name` as a float if it is finite, and not below `least`."""
     try:
@@ -61,7 +61,7 @@ def check_lr(lr):
     number = None if isinstance(lr, jax.core.Tracer) else spec.check("lr", lr)
     return lr if isinstance(lr, jax.Array) else number
 
-# %% ../nbs/05_3_schedule.ipynb #c7
+# %% ../nbs/05_3_schedule.ipynb #c8
 class LRScheduler:
     """A learning rate that is a number, or a function of the epoch that :meth:`step` counts.
 
@@ -159,8 +159,13 @@ class LRScheduler:
         """Go to the next epoch, or to `epoch`. A `per_update` schedule moves by itself and stays as it is."""
         if epoch is not None and not isinstance(epoch, jax.core.Tracer):
             check_real("epoch", epoch, 0)
-        self.last_epoch.value = self.last_epoch.value + 1 if epoch is None else epoch
-        self.current_lrs.value = self.get_lr()
+        before = self.last_epoch.value
+        self.last_epoch.value = before + 1 if epoch is None else epoch
+        try:
+            self.current_lrs.value = self.get_lr()
+        except Exception:  # the function gives what is no lr there
+            self.last_epoch.value = before
+            raise
 
     step_epoch = step
 
@@ -200,7 +205,7 @@ class LRScheduler:
         self.current_lrs.value = list(state["current_lrs"])
         self.held.value = [jnp.asarray(held, bool) for held in state["held"]]
 
-# %% ../nbs/05_3_schedule.ipynb #c9
+# %% ../nbs/05_3_schedule.ipynb #c10
 class GroupLR(OptimState):
     """The lr of parameter group `index`: the scheduler's, where it has one for that group."""
 

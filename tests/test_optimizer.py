@@ -561,6 +561,14 @@ def test_epochs_that_are_none(bad):
     assert scheduler.last_epoch.value == 0
 
 
+def test_an_epoch_without_an_lr_is_not_entered():
+    scheduler = LRScheduler(lambda epoch: 1.0 - epoch)
+    scheduler.step()
+    with pytest.raises(ValueError, match="^lr = .*-1.* is not allowed"):
+        scheduler.step()
+    assert scheduler.last_epoch.value == 1 and scheduler.get_last_lr() == [0.0]
+
+
 def test_a_scheduler_has_base_lrs_that_may_be_lrs():
     with pytest.raises(ValueError, match="^lr = -1.0 is not allowed"):
         Adadelta(lr=braintools.optim.StepLR(-1.0))
