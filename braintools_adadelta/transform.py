@@ -14,7 +14,14 @@ import jax.numpy as jnp
 
 from . import spec
 from .leaf import bare, enter, leave
-from .equations import adadelta, add_decay, apply, clip_norm, clip_value
+from braintools_adadelta.equations import (
+    adadelta,
+    add_decay,
+    apply,
+    clip_norm,
+    clip_value,
+    gathered,
+)
 
 # %% ../nbs/03_transform.ipynb #c5
 class Options(NamedTuple):
@@ -116,7 +123,7 @@ def step(theta, g, before, lr, options):
 # %% ../nbs/03_transform.ipynb #c20
 def is_finite(g):
     """X5 non-finite: say whether every component in the tree `g` is finite."""
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(g)]))
+    return jnp.all(gathered([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(g)]))
 
 # %% ../nbs/03_transform.ipynb #c23
 class Transformation(NamedTuple):
@@ -152,9 +159,8 @@ def scale_by_adadelta(rho=spec.SIGNATURE["rho"], eps=spec.SIGNATURE["eps"]):
     >>> update(jnp.array([8.0]), init(jnp.array([4.0])))[0]
     Array([1.6], dtype=float32)
     """
-    for name, value in (("rho", rho), ("eps", eps)):
-        if not isinstance(value, jax.core.Tracer):
-            spec.check(name, value)
+    fixed = {"rho": rho, "eps": eps}
+    rho, eps = (x if isinstance(x, jax.core.Tracer) else spec.check(k, x) for k, x in fixed.items())
 
     def update(updates, state, params=None):
         del params  # optax hands them to every transformation

@@ -408,6 +408,12 @@ class ComplexParts(Right):
         f = super().delta
         return f(g.real, e_g2.real, e_delta2.real, h) + 1j * f(g.imag, e_g2.imag, e_delta2.imag, h)
 
+    def norm(self, grads):
+        return np.sqrt(sum(np.sum(g.real**2 + g.imag**2) for g in grads.values()))
+
+    def clip_value(self, g, v):
+        return np.clip(g.real, -v, v) + 1j * np.clip(g.imag, -v, v) if np.iscomplexobj(g) else np.clip(g, -v, v)
+
 
 class ComplexConjugate(ComplexParts):
     """JAX's gradient, of which the conjugate points uphill."""
@@ -1442,6 +1448,12 @@ class Complex(Numpy):
             return right(g, e_g2, e_delta2, h)
         return right(g.real, e_g2.real, e_delta2.real, h) + 1j * right(g.imag, e_g2.imag, e_delta2.imag, h)
 
+    def norm(self, grads):
+        return np.sqrt(sum(np.sum(g.real**2 + g.imag**2) for g in grads.values()))
+
+    def clip_value(self, g, v):
+        return np.clip(g.real, -v, v) + 1j * np.clip(g.imag, -v, v) if np.iscomplexobj(g) else np.clip(g, -v, v)
+
 
 class ComplexSquare(Complex):
     """Optimisers.jl before adc0e85, optax 0.2.8, braintools 0.3.0."""
@@ -1468,5 +1480,285 @@ class ComplexReal(Complex):
     def apply(self, theta, delta, h):
         return theta + h["lr"] * delta.real
 
+
+class ComplexNormSquare(Complex):
+    """The norm of the complex squares."""
+
+    clause = "X3"
+
+    def norm(self, grads):
+        return abs(np.sqrt(sum(np.sum(g * g) for g in grads.values()) + 0j))
+
+
+class ComplexNotClipped(Complex):
+    """Only real numbers are clipped by value."""
+
+    clause = "X3"
+
+    def clip_value(self, g, v):
+        return g if np.iscomplexobj(g) else super().clip_value(g, v)
+
+
+class ComplexSetLr(Complex):
+    """A new lr does not reach complex parameters."""
+
+    clause = "X3"
+
+    def set_lr(self, h, lr):
+        return h if any(map(np.iscomplexobj, h["params"].values())) else super().set_lr(h, lr)
+
+
+rewrite(
+    "ComplexDecayConj",
+    "X3",
+    "the conjugate decays",
+    Complex,
+    {"complex64", "weight_decay"},
+    decay=lambda s, g, t, h: g + h["weight_decay"] * np.conj(t) if h["weight_decay"] else g,
+)
+rewrite(
+    "ComplexLarge",
+    "X3",
+    "only 128 numbers are moved",
+    Complex,
+    {"complex64"},
+    apply=lambda s, t, d, h: (
+        t + h["lr"] * np.where(np.arange(t.size).reshape(t.shape) < 128, d, 0 if t.dtype.kind == "c" else d)
+    ),
+)
+
+# What was wrong only in results that are no numbers, at the start, or where nobody had looked.
+rewrite(
+    "ClipGivesNan",
+    "G1",
+    "a clip makes everything NaN",
+    clip_norm=lambda s, g, c: g if c is None else {k: x * np.nan for k, x in g.items()},
+)
+rewrite(
+    "LongNan",
+    "E4",
+    "more than 64 numbers become NaN",
+    apply=lambda s, t, d, h: t + h["lr"] * d * (np.nan if t.size > 64 else 1),
+)
+rewrite(
+    "StartsInSixteen",
+    "E1",
+    "parameters pass through 16 bits when it starts",
+    start=lambda s, p, **o: Numpy.start(s, {k: x.astype(np.float16).astype(x.dtype) for k, x in p.items()}, **o),
+)
+rewrite(
+    "StartsClipped",
+    "E1",
+    "parameters are clipped when it starts",
+    start=lambda s, p, **o: Numpy.start(s, {k: np.clip(x, -5, 5) for k, x in p.items()}, **o),
+)
+rewrite("Promotes", "E4", "float32 becomes float64", apply=lambda s, t, d, h: t + np.float64(h["lr"]) * d)
+rewrite(
+    "LrInSixteen",
+    "L1",
+    "the lr that is set passes through 16 bits",
+    set_lr=lambda s, h, lr: h | {"lr": float(np.float16(lr))},
+)
+rewrite("LrOrOne", "E4", "an lr of 0 is none given", start=lambda s, p, lr, **o: Numpy.start(s, p, lr=lr or 1.0, **o))
+rewrite(
+    "EpsFloor", "E2", "eps is at least 1e-8", start=lambda s, p, eps, **o: Numpy.start(s, p, eps=max(eps, 1e-8), **o)
+)
+rewrite(
+    "LrSetStops",
+    "L1",
+    "an lr that is set is forgotten after five steps",
+    set_lr=lambda s, h, lr: h | {"lr": lr, "first": h.get("first", h["lr"]), "until": h["t"] + 5},
+    apply=lambda s, t, d, h: t + (h["lr"] if h["t"] <= h.get("until", h["t"]) else h["first"]) * d,
+)
+rewrite(
+    "ClipStops",
+    "G4",
+    "no clip after seven steps",
+    step=lambda s, h, g: Numpy.step(s, h | ({"grad_clip_norm": None} if h["t"] > 6 else {}), g),
+)
+rewrite(
+    "DecayStops",
+    "G4",
+    "no decay after seven steps",
+    step=lambda s, h, g: Numpy.step(s, h | ({"weight_decay": 0} if h["t"] > 6 else {}), g),
+)
+rewrite(
+    "ClipTolerant",
+    "G1",
+    "a norm just over the threshold is left",
+    clip_norm=lambda s, g, c: g if c is None or s.norm(g) < 1.001 * c else Numpy.clip_norm(s, g, c),
+)
+
+
+class ClipShared(Numpy):
+    """The last start decides on the clip of all."""
+
+    clause = "G4"
+
+    def start(self, params, **options):
+        self.last = {"grad_clip_norm": options.get("grad_clip_norm")}
+        return super().start(params, **options)
+
+    def step(self, h, grads):
+        return super().step(h | self.last, grads)
+
+
+class SetLrShared(Numpy):
+    """Setting the lr sets it for all."""
+
+    clause = "L1"
+    last = {}
+
+    def start(self, params, **options):
+        self.last = {}
+        return super().start(params, **options)
+
+    def set_lr(self, h, lr):
+        self.last = {"lr": lr}
+        return h
+
+    def step(self, h, grads):
+        return super().step(h | self.last, grads)
+
+
+class Lazy(Numpy):
+    """A step is taken when somebody looks: the last one only."""
+
+    clause = "E4"
+    pending = None
+
+    def step(self, h, grads):
+        return h | {"pending": grads}
+
+    def params(self, h):
+        if h.get("pending"):
+            super().step(h, h.pop("pending"))
+        return super().params(h)
+
+    def accumulators(self, h):
+        return super().accumulators(h)
+
+
+class LookingMoves(Numpy):
+    """To look at the parameters twice after a step moves them."""
+
+    clause = "E4"
+
+    def params(self, h):
+        twice, h["seen"] = h.get("seen") == h["t"], h["t"]
+        return {k: x + twice for k, x in h["params"].items()}
+
+
+def shared_by(name, doc, key):
+    """Accumulators are found by a part of the name."""
+
+    def step(self, h, grads):
+        h["t"] += 1
+        for k, g in self.doors(h, grads).items():
+            one = key(k)
+            h["e_g2"][one] = np.resize(self.average_g(np.resize(h["e_g2"].get(one, g * 0), g.shape), g, h), g.shape)
+            before = np.resize(h["e_delta2"].get(one, g * 0), g.shape)
+            delta = self.delta(g, h["e_g2"][one], before, h)
+            h["e_delta2"][one] = np.asarray(self.average_delta(before, delta, g, h))
+            h["params"][k] = np.asarray(self.apply(h["params"][k], delta, h))
+        return h
+
+    rewrite(name, "E1", doc, step=step, accumulators=None)
+
+
+shared_by("LastPartOfName", "accumulators by what follows the last dot", lambda k: k.rpartition(".")[2])
+shared_by("CaseOfName", "accumulators by name, capitals or not", str.lower)
+theta(
+    "First1024",
+    "E4",
+    "only 1024 numbers are moved",
+    lambda t, d, h: t + h["lr"] * np.where(np.arange(t.size).reshape(t.shape) < 1024, d, 0),
+)
+rewrite(
+    "Centralized",
+    "E1",
+    "gradients of four axes are centred",
+    average_g=lambda s, e, g, h: s.average(e, g - g.mean((1, 2, 3), keepdims=True) if g.ndim == 4 else g, h["rho"]),
+)
+rewrite(
+    "Restarts",
+    "E4",
+    "starts anew after 200 steps",
+    accumulators=None,
+    average_g=lambda s, e, g, h: s.average(0 * e if h["t"] == 201 else e, g, h["rho"]),
+)
+rewrite(
+    "LateLeak",
+    "E4",
+    "eps leaks into E[g2] after ten steps",
+    accumulators=None,
+    average_g=lambda s, e, g, h: s.average(e, g, h["rho"]) + (h["eps"] if h["t"] > 10 else 0),
+)
+rewrite(
+    "LimitedGradient",
+    "E1",
+    "gradients are cut at 10000 though nobody asked",
+    average_g=lambda s, e, g, h: s.average(e, np.clip(g, -1e4, 1e4), h["rho"]),
+)
+rewrite(
+    "SaturatesAsFloat32",
+    "E1",
+    "float64 saturates where float32 does",
+    needs={"float64"},
+    average_g=lambda s, e, g, h: s.average(e, np.clip(g, -1.8446742e19, 1.8446742e19), h["rho"]),
+)
+rewrite(
+    "FlushesTiny",
+    "E2",
+    "float64 gradients below 1e-20 are zero",
+    needs={"float64"},
+    step=lambda s, h, g: Numpy.step(s, h, {k: np.where(abs(x) < 1e-20, 0, x).astype(x.dtype) for k, x in g.items()}),
+)
+
+
+class Narrow(Numpy):
+    """Native 16 bits, too."""
+
+    supports = Numpy.supports | {"float16", "bfloat16"}
+
+    def is_narrow(self, h):
+        return any(x.dtype.itemsize == 2 for x in h["params"].values())
+
+
+SIXTEEN = {"float16"}
+rewrite(
+    "NarrowSetLr",
+    "L1",
+    "a new lr does not reach 16 bits",
+    Narrow,
+    SIXTEEN,
+    set_lr=lambda s, h, lr: h if s.is_narrow(h) else Numpy.set_lr(s, h, lr),
+)
+rewrite(
+    "NarrowDecay",
+    "G4",
+    "16 bits do not decay without a clip",
+    Narrow,
+    SIXTEEN | {"weight_decay"},
+    decay=lambda s, g, t, h: g if g.dtype.itemsize == 2 and h["grad_clip_norm"] is None else Numpy.decay(s, g, t, h),
+)
+rewrite(
+    "NarrowLarge",
+    "E4",
+    "only 64 numbers of 16 bits are moved",
+    Narrow,
+    SIXTEEN,
+    apply=lambda s, t, d, h: (
+        t + h["lr"] * (d if t.dtype.itemsize > 2 else np.where(np.arange(t.size).reshape(t.shape) < 64, d, 0 * d))
+    ),
+)
+rewrite(
+    "NarrowLong",
+    "E4",
+    "16 bits rest after eight steps",
+    Narrow,
+    SIXTEEN,
+    apply=lambda s, t, d, h: t if t.dtype.itemsize == 2 and h["t"] > 8 else t + h["lr"] * d,
+)
 
 WRONG = [cls for cls in globals().values() if isinstance(cls, type) and hasattr(cls, "clause")]

@@ -63,6 +63,33 @@ def test_usage_errors(arguments):
     assert done.returncode == 2 and arguments[-1].split(":")[0] in done.stderr and "Traceback" not in done.stderr
 
 
+BROKEN = {
+    "supports = {'weightdecay'}": "it must be a set of",
+    "supports = 'float64'": "it must be a set of",
+    "raise SystemExit(0)": "cannot be imported: SystemExit",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_what_would_not_be_judged_is_a_usage_error(line, tmp_path):
+    (tmp_path / "it.py").write_text(f"from mutants import Hidden\n\n\nclass It(Hidden):\n    {line}\n")
+    done = run(f"{tmp_path / 'it.py'}:It", "--clause", "E1")
+    assert done.returncode == 2 and BROKEN[line] in done.stderr
+
+
+def test_nothing_judged_is_no_success(tmp_path):
+    done = run("mutants:Hidden", "--clause", "X3")
+    assert done.returncode == 2 and "is not judged" in done.stdout
+    assert run("mutants:Hidden", "--json", tmp_path).returncode == 2
+
+
+def test_an_exception_is_shown_with_its_place_and_consequences_in_a_line():
+    done = run("mutants:EmptyFails", "--level", "equations")
+    assert done.returncode == 1 and "mutants.py:" in done.stdout and "in average" in done.stdout
+    done = run("mutants:TfjsStale", "--level", "equations")
+    assert "look first at E2" in done.stdout and done.stdout.count("to reproduce:") == 1
+
+
 def test_lists(capsys):
     assert not command.main(["--list"]) and not command.main(["--clauses"])
     out = capsys.readouterr().out

@@ -68,6 +68,16 @@ def test_the_compiled_update_holds_no_copy_of_the_accumulators():
     assert memory.alias_size_in_bytes == 2 * 8 * 3 * 4
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
+    """The norm and the flag are needed by every parameter: XLA must not compute them anew for each."""
+    sizes = []
+    for leaves in (10, 40):
+        lowered = update_all.lower(*arguments(leaves), **constants(leaves, grad_clip_norm=1.0), skip=skip)
+        sizes.append(lowered.compile().as_text().count(" = "))
+    assert sizes[1] <= 4 * sizes[0]
+
+
 @pytest.mark.accelerator
 @pytest.mark.parametrize("options", DOORS.values(), ids=DOORS)
 def test_on_an_accelerator_within_the_bound(options):

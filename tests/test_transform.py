@@ -92,6 +92,15 @@ def test_accumulators_and_delta_each_keep_their_dtype(own, other):
     assert (delta.dtype, after.e_g2.dtype, after.e_delta2.dtype) == (other, own, other)
 
 
+@pytest.mark.parametrize("rho", [jnp.float16(0.3), np.float32(0.3), np.float64(0.3)], ids=lambda x: x.dtype.name)
+@pytest.mark.parametrize("traced", [False, True])
+def test_1_minus_rho_is_not_rounded_in_the_dtype_of_rho(rho, traced):
+    with jax.enable_x64(True):
+        first = lambda rho: scale_by_adadelta(rho).update(jnp.full(1, 3.0), start(jnp.ones(1)))[1].e_g2[0]
+        got = float((jax.jit(first) if traced else first)(rho))
+    assert got == pytest.approx((1 - float(rho)) * 9, rel=2**-51)
+
+
 def test_a_decay_of_zero_reads_no_parameter():
     theta, g = {"w": jnp.array([jnp.inf])}, {"w": jnp.ones(1)}
     assert jnp.isfinite(step(theta, g, start(theta), 1.0, Options()).delta["w"]).all()

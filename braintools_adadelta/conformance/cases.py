@@ -13,6 +13,7 @@ HYPER = {
     "no_memory": {"lr": 2.0, "rho": 0.0, "eps": 0.01},
     "long_memory": {"lr": 0.1, "rho": 0.99, "eps": 1e-8},
     "no_end": {"lr": 3.0, "rho": 0.9995, "eps": 1e-3},
+    "small_eps": {"lr": 0.3, "rho": 0.95, "eps": 1e-12},
 }
 # In 16 bits eps must be a normal number, and in float16 the squares must fit.
 NARROW = {
@@ -20,16 +21,28 @@ NARROW = {
     "no_memory": {"lr": 2.0, "rho": 0.0, "eps": 0.01},
     "middle": {"lr": 0.25, "rho": 0.9, "eps": 2.0**-10},
 }
-# Leaves of equal and of different shapes, a scalar, two and three axes, nothing at all; not in alphabetical order.
-SHAPES = {"w": (2, 2), "b": (3,), "a": (3,), "scale": (), "empty": (0,), "k": (1, 2, 1)}
+# Leaves of equal and of different shapes, a scalar, up to four axes, nothing at all; not in alphabetical order.
+SHAPES = {"w": (2, 2), "b": (3,), "a": (3,), "scale": (), "empty": (0,), "k": (1, 3, 2), "conv": (2, 1, 1, 2)}
 ALIKE = {"v": (2,), "u": (2,)}
 MANY = {f"p{k}": (1,) for k in range(12)}  # "p10" comes before "p2" where names are sorted
+NAMES = {"up.w": (2,), "down.w": (2,), "down.W": (2,)}  # told apart by all of the name
 LARGE = {"m": (7, 19), "long": (131,)}
+HUGE = {"long": (1100,)}
 SINGLE = {"w": (2,)}
 
 # |g| by what becomes of it, in powers of two; near_eps: about the root of eps.
 REGIONS = {"ordinary": (-3, 10), "near_eps": (-4, 4), "eps_dominates": (-40, -14)}
 NARROW_REGIONS = {"ordinary": (-3, 6), "near_eps": (-4, 4), "eps_dominates": (-9, -5)}
+# Where the squares are still far from overflow and underflow. Apart from the others: an average forgets them slowly.
+FAR = {"large": (10, 30), "tiny": (-60, -40)}
+FAR_DOUBLE = {"large": (10, 200), "tiny": (-200, -40)}
+
+
+def regions_of(dtype, far=False):
+    """Return the regions of a dtype: what is usual, or what lies far from one. In float16 nothing does."""
+    if dtype == "float16":
+        return NARROW_REGIONS
+    return (FAR_DOUBLE if dtype in ("float64", "complex128") else FAR) if far else REGIONS
 
 
 def kind(dtype):
@@ -49,9 +62,9 @@ def rng_of(*key, seed=0):
 def numbers(rng, shape, region, dtype, eps):
     """Return numbers of either sign with magnitudes in `region`."""
     if kind(dtype).kind == "c":
-        part = "float32" if dtype == "complex64" else "float64"
+        part = "float32" if kind(dtype) == "complex64" else "float64"
         return numbers(rng, shape, region, part, eps) + 1j * numbers(rng, shape, region, part, eps)
-    low, high = (NARROW_REGIONS if kind(dtype).itemsize == 2 else REGIONS)[region]
+    low, high = (regions_of(dtype) | ({} if dtype == "float16" else regions_of(dtype, far=True)))[region]
     middle = np.log2(eps) / 2 if region == "near_eps" else 0
     size = 2.0 ** (middle + rng.uniform(low, high, shape))
     return (rng.choice([-1.0, 1.0], shape) * size).astype(kind(dtype))
@@ -88,7 +101,7 @@ def shuffled(rng, tree):
 
 def runs(rng, dtype, options, *, shapes=SHAPES, steps=4, regions=None, theta=None, lrs=None, reorder=True):
     """Return a random training run."""
-    regions = list(REGIONS) if regions is None else [regions] if isinstance(regions, str) else regions
+    regions = list(regions_of(dtype)) if regions is None else [regions] if isinstance(regions, str) else regions
     eps = options["eps"]
     params = {
         name: numbers(rng, shape, "ordinary", dtype, eps) if theta is None else np.full(shape, theta, kind(dtype))

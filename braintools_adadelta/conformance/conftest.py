@@ -25,6 +25,8 @@ def clause_of(function):
 
 def pytest_collection_modifyitems(config, items):
     clauses, levels = config.getoption("--adadelta-clause"), config.getoption("--adadelta-level")
+    if unknown := {*(clauses or ())} - {*CLAUSES}:
+        raise pytest.UsageError(f"--adadelta-clause: no clause is named {unknown}: choose from {', '.join(CLAUSES)}")
     out = []
     for item in items:
         if "implementation" in getattr(item, "fixturenames", ()):
@@ -89,9 +91,12 @@ def pytest_runtest_makereport(item, call):
     properties = {"target": it.target, "clause": clause_of(item.function), "ulps": ulps}
     if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         error, it.failed = call.excinfo.value, True
-        properties["message"] = (
-            f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error)
-        )
+        if isinstance(error, AssertionError):
+            properties["message"] = str(error)
+        else:
+            last = call.excinfo.traceback[-1]
+            where = f"{last.path}:{last.lineno + 1}, in {last.name}"
+            properties["message"] = f"{type(error).__name__}: {error}\n({where})"
         if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
             case, miss = error.case, error.miss
             driven = CLAUSES[clause_of(item.function)].level == "braintools"  # by hand: no snippet can repeat it

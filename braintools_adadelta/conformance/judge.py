@@ -79,15 +79,21 @@ def pairs(tree, sign=1):
 
 
 class Run:
-    """A training run of `subject`, step by step, and all that it showed."""
+    """A training run of `subject`, step by step, and all that it showed.
 
-    def __init__(self, subject, case):
-        self.subject, self.case = subject, case
+    Unwatched, it is looked at once, at the end, and the arrays of the gradients are written to after each step.
+    """
+
+    def __init__(self, subject, case, watched=True):
+        self.subject, self.case, self.watched = subject, case, watched
         self.given = []  # [what, the array handed over, a copy of it]
         with np.errstate(all="ignore"):
             self.handle = subject.start(self.hand("parameters", case.params), **case.options)
         self.theta, self.memory = [], []
         self.look()
+        for name, x in case.params.items():
+            if not np.array_equal(x, self.theta[0][name]):
+                raise Deviation(f"start() made {self.theta[0][name]!r} of the parameter {name!r}, {x!r}", case)
 
     def hand(self, what, tree):
         """Return `tree` as arrays that the implementation must not change."""
@@ -98,11 +104,18 @@ class Run:
     def advance(self):
         """Take the next step."""
         t = len(self.theta) - 1
+        grads = self.hand(f"gradients (step {t + 1})", self.case.grads[t])
         with np.errstate(all="ignore"):
             if self.case.lrs and self.case.lrs[t] is not None:
                 self.handle = self.subject.set_lr(self.handle, self.case.lrs[t])
-            self.handle = self.subject.step(self.handle, self.hand(f"gradients (step {t + 1})", self.case.grads[t]))
-        self.look()
+            self.handle = self.subject.step(self.handle, grads)
+        if self.watched or t + 1 == len(self.case.grads):
+            return self.look()
+        self.theta.append(None), self.memory.append(None)
+        self.check_given(t + 1)
+        self.given.clear()
+        for x in grads.values():
+            x[...] = np.nan
 
     def look(self):
         """Write down what is shown. Frameworks keep the averages of complex parameters in different forms."""
@@ -117,17 +130,26 @@ class Run:
             self.advance()
         return self
 
-    def check(self):
-        """Refuse what needs no oracle: arrays of the caller that changed, names and shapes that are not the caller's."""
-        t = len(self.theta) - 1
+    def check_given(self, t):
+        """Refuse a change of the caller's arrays."""
         for what, x, before in self.given:
             if x.tobytes() != before.tobytes():
                 raise Deviation(f"step {t}: the caller's {what} were changed: {before!r} became {x!r}", self.case)
+
+    def check(self):
+        """Refuse what needs no oracle: arrays of the caller that changed; names, shapes and dtypes that are others."""
+        t = len(self.theta) - 1
+        self.check_given(t)
         for what, tree in zip(("params", *FIELDS), (self.theta[-1], *(self.memory[-1] or ())), strict=False):
             shapes = {name: np.shape(x) for name, x in tree.items()}
             wanted = {name: np.shape(x) for name, x in self.case.params.items()}
             if shapes != wanted:
                 raise Deviation(f"after step {t}, {what} have the shapes {shapes}, not {wanted}", self.case)
+        for name, x in self.theta[-1].items():
+            was = self.theta[0][name].dtype if t else self.case.params[name].dtype
+            changed = t and x.dtype != was and was.itemsize > 2  # 16 bits promote where nobody means it
+            if changed or x.dtype == object:
+                raise Deviation(f"after step {t}, the parameter {name!r} is {x.dtype} and was {was}", self.case)
 
 
 # How what is shown can be explained. One of these must hold for a whole run, for everything that is shown in it.
@@ -140,6 +162,7 @@ VIEWS = (STORED, CARRIED, LAGGED)
 def examine(run, fields=FIELDS, form=ANY, sign=1):
     """Return what was :class:`Found` in a finished run, in the explanation that suits it best."""
     views = VIEWS if run.memory[-1] is not None else (CARRIED,)
+    views = views if run.watched else [view for view in views if view != STORED]
     best = None
     for view in views:
         found = explain(run, view, fields, form, sign)
@@ -156,13 +179,7 @@ def explain(run, view, fields, form, sign):
     wide = dtype.kind == "c"
     fmt = ulp.FORMATS["float32" if dtype == "complex64" else "float64" if dtype == "complex128" else dtype.name]
     where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
-    options = (
-        {"lr": 1.0}
-        | {k: v for k, v in case.options.items() if v is not None}
-        | {
-            "largest": saturates_at(fmt)
-        }
-    )
+    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": saturates_at(fmt)}
     theta = exact(pairs(run.theta[0]))
     e_g2 = e_delta2 = exact([0.0] * len(theta))
     carried, misses, worst = None, [], {}
@@ -172,7 +189,7 @@ def explain(run, view, fields, form, sign):
         g = exact(pairs(grads, sign))
         truth = step(theta, g, e_g2, e_delta2, **options)
         allowed = bounds(truth, theta, e_g2, e_delta2, fmt=fmt, form=form, carried=carried, **options)
-        seen = {"theta": pairs(run.theta[t + 1])}
+        seen = {} if run.theta[t + 1] is None else {"theta": pairs(run.theta[t + 1])}
         if run.memory[t + 1] is not None:
             seen |= dict(zip(FIELDS, map(pairs, run.memory[t + 1]), strict=False))
         for field in (f for f in fields if f in seen and len(seen[f]) == len(theta)):
@@ -194,8 +211,7 @@ def explain(run, view, fields, form, sign):
             theta, e_g2, e_delta2 = (exact(seen[field]) for field in ("theta", "e_g2", "e_delta2"))
             if len(e_g2) != len(theta) or not all(map(mp.isfinite, theta + e_g2 + e_delta2)):
                 break
-            if min([*e_g2, *e_delta2], default=0) < 0:
-                break  # no square root beyond this point
+            e_g2, e_delta2 = ([max(x, mp.zero) for x in xs] for xs in (e_g2, e_delta2))  # flushed, not meant
         else:
             theta, e_g2, e_delta2, carried = truth.theta, truth.e_g2, truth.e_delta2, allowed
             if misses:

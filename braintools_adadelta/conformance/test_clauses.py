@@ -9,12 +9,27 @@ import numpy as np
 import pytest
 
 from braintools_adadelta import spec
-from braintools_adadelta.conformance.cases import ALIKE, HYPER, LARGE, MANY, NARROW, SHAPES, SINGLE, kind, runs
-from braintools_adadelta.conformance.judge import Case, Deviation, Found, Run, examine, judge
+from braintools_adadelta.conformance.cases import (
+    ALIKE,
+    HUGE,
+    HYPER,
+    LARGE,
+    MANY,
+    NAMES,
+    NARROW,
+    SHAPES,
+    SINGLE,
+    kind,
+    regions_of,
+    runs,
+)
+from braintools_adadelta.conformance.judge import FIELDS, Case, Deviation, Found, Run, examine, judge
 
 DTYPES = ["float32", "float64"]
+SIXTEEN = ["float16", "bfloat16"]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
-TABLE = [(d, k) for d in DTYPES for k in HYPER] + [(d, k) for d in ("float16", "bfloat16") for k in NARROW]
+each_sixteen = pytest.mark.parametrize("dtype", SIXTEEN)
+TABLE = [(d, k) for d in DTYPES for k in HYPER] + [(d, k) for d in SIXTEEN for k in NARROW]
 each_setting = pytest.mark.parametrize(("dtype", "hyper"), TABLE, ids=["-".join(row) for row in TABLE])
 
 
@@ -37,7 +52,7 @@ def demand(implementation, found, case, *fields):
     implementation.ulps = {k: max(v, implementation.ulps.get(k, 0.0)) for k, v in found.ulps.items()} | {
         k: v for k, v in implementation.ulps.items() if k not in found.ulps
     }
-    misses = [miss for miss in found.misses if miss.field in (fields or found.ulps)]
+    misses = [miss for miss in found.misses if miss.field in (fields or FIELDS)]
     if misses:
         raise Deviation("\n".join([f"{case.options}", *map(str, misses[:5])]), case, misses[0])
 
@@ -48,17 +63,21 @@ def conforms(implementation, case, *fields):
 
 
 def hyper_of(dtype, hyper):
-    return (NARROW if dtype in ("float16", "bfloat16") else HYPER)[hyper]
+    return (NARROW if dtype in SIXTEEN else HYPER)[hyper]
+
+
+def tried(rng, dtype, hyper, examples, **options):
+    """Yield the runs by which the equations are judged: one with many parameters and far numbers, then random ones."""
+    for shapes, far in [(MANY, True), *[(SHAPES, False) for _ in examples]]:
+        yield runs(rng, dtype, hyper, shapes=shapes, regions=list(regions_of(dtype, far)), **options)
 
 
 def examined(implementation, dtype, hyper, examples, rng):
-    """Yield the runs that E1, E3 and E4 are judged by, each made once for all three."""
-    rows = implementation.found.setdefault((dtype, hyper), [])
-    for k in examples:
-        if k == len(rows):
-            case = runs(rng, dtype, hyper_of(dtype, hyper), shapes=MANY if k == 2 else SHAPES, steps=4)
-            rows.append((case, attempt(implementation, case)))
-        yield rows[k]
+    """Return the runs that E1, E3 and E4 are judged by, with what was found, each made once for all three."""
+    if (dtype, hyper) not in implementation.found:
+        cases = tried(rng, dtype, hyper_of(dtype, hyper), examples, steps=4)
+        implementation.found[dtype, hyper] = [(case, attempt(implementation, case)) for case in cases]
+    return implementation.found[dtype, hyper]
 
 
 def attempt(implementation, case):
@@ -108,11 +127,18 @@ def test_S2_start(implementation, dtype):
             raise Deviation(f"a zero gradient changed the parameters to {tree}", case)
 
 
-@each_dtype
+@pytest.mark.parametrize("dtype", [*DTYPES, *SIXTEEN])
 def test_S2_share(implementation, dtype, rng):
     """Two optimizers share nothing, though their parameters have the same names, and one starts after the other moved."""
     need(implementation, dtype)
-    cases = [runs(rng, dtype, HYPER[name], shapes=ALIKE, steps=3) for name in ("large_eps", "no_memory")]
+    apart(implementation, *(runs(rng, dtype, hyper_of(dtype, k), shapes=ALIKE, steps=3) for k in PAIR))
+
+
+PAIR = ("large_eps", "no_memory")
+
+
+def apart(implementation, *cases):
+    """Run two cases of three steps at once, the second from when the first has moved; judge each."""
     first = Run(implementation, cases[0])
     first.advance()
     second = Run(implementation, cases[1])
@@ -138,9 +164,9 @@ def test_E1_average_gradient(implementation, dtype, hyper, examples, rng):
 def test_E1_names(implementation, when, dtype, rng):
     """What belongs together is found by name: gradients come in another order than the parameters, or than before."""
     need(implementation, dtype)
-    case = runs(rng, dtype, HYPER["large_eps"], shapes={"v": (2,), "u": (2,), "w": (2,)}, steps=3, reorder=False)
-    orders = ["uwv", "vuw", "wvu"] if when == "start" else ["vuw", "uwv", "wvu"]
-    grads = [{name: g[name] for name in order} for order, g in zip(orders, case.grads, strict=True)]
+    case = runs(rng, dtype, HYPER["large_eps"], shapes=NAMES, steps=3, reorder=False)
+    orders = [(1, 2, 0), (0, 1, 2), (2, 0, 1)] if when == "start" else [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
+    grads = [{list(g)[k]: g[list(g)[k]] for k in order} for order, g in zip(orders, case.grads, strict=True)]
     conforms(implementation, case._replace(grads=grads))
 
 
@@ -148,8 +174,7 @@ def test_E1_names(implementation, when, dtype, rng):
 def test_E2_delta(implementation, dtype, hyper, examples, rng):
     """Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t: for theta_0 = 0, lr = 1 the new theta."""
     need(implementation, dtype)
-    for _ in examples:
-        case = runs(rng, dtype, hyper_of(dtype, hyper) | {"lr": 1.0}, steps=3, theta=0.0)
+    for case in tried(rng, dtype, hyper_of(dtype, hyper) | {"lr": 1.0}, examples, steps=3, theta=0.0):
         conforms(implementation, case, "theta")
 
 
@@ -174,6 +199,7 @@ def test_E4_long(implementation, dtype, rng):
     need(implementation, dtype)
     options = {"lr": 0.5, "rho": 0.9, "eps": 1e-4}
     conforms(implementation, runs(rng, dtype, options, shapes=SINGLE, steps=120, regions=["ordinary", "near_eps"]))
+    conforms(implementation, runs(rng, dtype, HYPER["large_eps"], shapes=SINGLE, steps=260, regions="near_eps"))
 
 
 @each_dtype
@@ -181,6 +207,35 @@ def test_E4_large(implementation, dtype, rng):
     """The same in every one of many elements."""
     need(implementation, dtype)
     conforms(implementation, runs(rng, dtype, HYPER["large_eps"], shapes=LARGE, steps=2))
+    conforms(implementation, runs(rng, dtype, HYPER["large_eps"], shapes=HUGE, steps=1, regions="near_eps"))
+
+
+@each_sixteen
+def test_E4_narrow(implementation, dtype, rng):
+    """The same in 16 bits, after some steps and in many elements."""
+    need(implementation, dtype)
+    long = runs(rng, dtype, NARROW["large_eps"], shapes=SINGLE, steps=12, regions="near_eps", theta=0.0)
+    conforms(implementation, long)
+    conforms(implementation, runs(rng, dtype, NARROW["large_eps"], shapes=LARGE, steps=2))
+
+
+@each_dtype
+def test_E4_unseen(implementation, dtype, rng):
+    """The same where nobody looks before the end, and the caller uses its arrays of gradients again."""
+    need(implementation, dtype)
+    case = runs(rng, dtype, HYPER["large_eps"], shapes=ALIKE, steps=4, regions="near_eps")
+    run = Run(implementation, case, watched=False).finish()
+    demand(implementation, examine(run), case)
+    again = implementation.params(run.handle)
+    if any(not np.array_equal(x, again[name]) for name, x in run.theta[-1].items()):
+        raise Deviation(f"asked twice, params() shows {run.theta[-1]} and then {again}", case)
+
+
+@each_dtype
+def test_E4_lr_zero(implementation, dtype, rng):
+    """With lr = 0 from the start on, no parameter moves."""
+    need(implementation, dtype)
+    conforms(implementation, runs(rng, dtype, HYPER["large_eps"] | {"lr": 0.0}, shapes=ALIKE, steps=2))
 
 
 @each_dtype
@@ -201,13 +256,37 @@ def test_E4_tiny(implementation, dtype):
 def test_L1_lr(implementation, dtype, hyper, rng, examples):
     """The lr in force when the step is taken: set anew before each step, 0 among them, or left as it is."""
     need(implementation, dtype)
+    need_set_lr(implementation)
+    for k in examples:
+        lrs = [[0.25, 0.0, 3.0, None], [None, 3.0, None, 0.0]][k] if k < 2 else rng.permutation(LRS).tolist()
+        conforms(implementation, runs(rng, dtype, HYPER[hyper], lrs=lrs))
+
+
+LRS = [0.0, 0.1, 1.0, 3.3]
+
+
+def need_set_lr(implementation):
     if not implementation.sets_lr:
         pytest.skip("no way to set the lr is offered")
-    for k in examples:
-        lrs = (
-            [[0.25, 0.0, 3.0, None], [None, 3.0, None, 0.0]][k] if k < 2 else rng.permutation([0, 0.25, 1, 3]).tolist()
-        )
-        conforms(implementation, runs(rng, dtype, HYPER[hyper], lrs=lrs))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *SIXTEEN])
+def test_L1_stays(implementation, dtype, rng):
+    """What was set holds until it is set again; 0.1 is no number of few bits."""
+    need(implementation, dtype)
+    need_set_lr(implementation)
+    lrs = [None, 0.1, *[None] * 8, 0.7, *[None] * 5]
+    options = hyper_of(dtype, "large_eps") | {"lr": 0.0}
+    conforms(implementation, runs(rng, dtype, options, shapes=ALIKE, steps=16, lrs=lrs, regions="near_eps"))
+
+
+@each_dtype
+def test_L1_share(implementation, dtype, rng):
+    """The lr of one optimizer is not that of another."""
+    need(implementation, dtype)
+    need_set_lr(implementation)
+    cases = [runs(rng, dtype, HYPER[k], shapes=ALIKE, steps=3) for k in PAIR]
+    apart(implementation, cases[0]._replace(lrs=[None, 0.1, None]), cases[1]._replace(lrs=[0.3, None, None]))
 
 
 # -------------------------------------------------------------------------------------------------- G: the gradient
@@ -222,6 +301,7 @@ def exactly(dtype, **options):
     params = {"v": np.array([3.0], dtype), "u": np.array([[-4.0]], dtype)}
     tree = lambda v, u: {"u": np.array([[u]], dtype), "v": np.array([v], dtype)}
     grads = [tree(3, -4), tree(0, 0), tree(-5, 0), tree(0, 2), tree(3.01, -4.02), tree(400, 300)]
+    grads += [tree(3.0015, -4.002), tree(2.9985, 3.998)]  # on either side, and not far
     return [Case(params, grads, hyper | options) for hyper in (CLIP, HYPER["no_memory"])]
 
 
@@ -289,14 +369,34 @@ def test_G4_order(implementation, off, dtype, rng, examples):
     conforms(implementation, Case(params, [{"u": np.array([3.0, 1.0], dtype)}] * 2, CLIP | options))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_G4_narrow(implementation, dtype, rng, examples):
-    """The same in 16 bits."""
-    need(implementation, dtype, *ORDER)
+@each_sixteen
+@pytest.mark.parametrize("only", [None, *ORDER], ids=lambda x: f"only_{x}" if x else "all")
+def test_G4_narrow(implementation, only, dtype, rng, examples):
+    """The same in 16 bits, and each alone."""
+    options = {name: x for name, x in ORDER.items() if only in (None, name)}
+    need(implementation, dtype, *options)
     for _ in examples:
-        conforms(
-            implementation, runs(rng, dtype, NARROW["large_eps"] | ORDER, shapes=ALIKE, steps=3, regions="near_eps")
-        )
+        case = runs(rng, dtype, NARROW["large_eps"] | options, shapes=ALIKE, steps=3, regions="near_eps")
+        conforms(implementation, case)
+
+
+@each_dtype
+@pytest.mark.parametrize("only", [None, *ORDER], ids=lambda x: f"only_{x}" if x else "all")
+def test_G4_long(implementation, only, dtype, rng):
+    """No option ends after some steps."""
+    options = {name: x for name, x in ORDER.items() if only in (None, name)}
+    need(implementation, dtype, *options)
+    conforms(implementation, runs(rng, dtype, CLIP | options, shapes=ALIKE, steps=14, regions="near_eps"))
+
+
+@each_dtype
+@pytest.mark.parametrize("option", ORDER)
+def test_G4_share(implementation, option, dtype, rng):
+    """The options of one optimizer are not those of another."""
+    need(implementation, dtype, option)
+    cases = [runs(rng, dtype, HYPER[k] | {option: ORDER[option] / 4**i}, shapes=ALIKE, steps=3, regions="ordinary")
+             for i, k in enumerate(PAIR)]  # fmt: skip
+    apart(implementation, *cases)
 
 
 # ---------------------------------------------------------------------------------------------------------- X: range
@@ -317,7 +417,7 @@ def test_X1_saturate(implementation, dtype):
     conforms(implementation, Case(params, grads, HYPER["defaults"]))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@each_sixteen
 def test_X1_narrow(implementation, dtype):
     """The square of 300 is no float16. Where it is stored as one, the weight is frozen for ever."""
     need(implementation, dtype)
@@ -386,3 +486,22 @@ def test_X3_complex(implementation, dtype, hyper, rng, examples):
     need(implementation, dtype)
     for _ in examples:
         conforms(implementation, runs(rng, dtype, HYPER[hyper], steps=3))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("option", [*ORDER, "lr"])
+def test_X3_options(implementation, option, dtype, rng):
+    """The norm is that of all real and imaginary parts, each part is clipped, and all of the parameter decays."""
+    lrs = [None, 0.1, None, 0.7, None, None] if option == "lr" else None
+    need(implementation, dtype, *([] if lrs else [option]))
+    if lrs:
+        need_set_lr(implementation)
+    options = CLIP | ({} if lrs else {option: ORDER[option]})
+    conforms(implementation, runs(rng, dtype, options, shapes=ALIKE, steps=6, lrs=lrs, regions="near_eps"))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_X3_large(implementation, dtype, rng):
+    """The same in every one of many elements."""
+    need(implementation, dtype)
+    conforms(implementation, runs(rng, dtype, HYPER["large_eps"], shapes=LARGE, steps=1))

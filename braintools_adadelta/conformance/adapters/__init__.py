@@ -23,6 +23,7 @@ KNOWN = {
     "tensorflow": ("tensorflow", "Tensorflow", ("tensorflow",)),
 }
 OPTIONS = ("weight_decay", "grad_clip_norm", "grad_clip_value")
+OFFERS = {*OPTIONS, "float16", "bfloat16", "float32", "float64", "complex64", "complex128"}
 
 
 class UsageError(Exception):
@@ -43,6 +44,11 @@ class Subject:
         self.name = str(getattr(it, "name", None) or type(it).__name__)
         self.cls = getattr(it, "cls", None)  # a class with the interface of braintools.optim.Adadelta
         self.supports = frozenset(getattr(it, "supports", None) or ())
+        if isinstance(getattr(it, "supports", None), str) or not self.supports <= OFFERS:
+            raise UsageError(
+                f"{target}: supports = {getattr(it, 'supports', None)!r} is not allowed: it must be a set of"
+                f" {', '.join(sorted(OFFERS - {'float32'}))} (what is not in it is not judged)."
+            )
         self.defaults = dict(getattr(it, "defaults", None) or {})
         self.sets_lr = callable(getattr(it, "set_lr", None))
         self.failed = False
@@ -64,13 +70,15 @@ class Subject:
         return self.it.set_lr(handle, lr)
 
     def params(self, handle):
-        return arrays(self.it.params(handle))
+        return arrays(self.it.params(handle), "params()")
 
     def accumulators(self, handle):
         """Return copies of (e_g2, e_delta2), or None where they are not shown."""
         show = getattr(self.it, "accumulators", None)
         pair = show(handle) if callable(show) else None
-        return None if pair is None else tuple(arrays(tree) for tree in pair)
+        if pair is not None and not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise TypeError(f"accumulators() returned {pair!r:.200}: it must be a pair of dicts, or None.")
+        return None if pair is None else tuple(arrays(tree, "accumulators()") for tree in pair)
 
     @cached_property
     def shows(self):
@@ -79,8 +87,10 @@ class Subject:
         return self.accumulators(handle) is not None
 
 
-def arrays(tree):
+def arrays(tree, what):
     """Return copies of what is in `tree`: an implementation may go on writing to its own."""
+    if not hasattr(tree, "items"):
+        raise TypeError(f"{what} returned {tree!r:.200}: it must be a dict of arrays by name.")
     return {str(name): np.array(x) for name, x in tree.items()}
 
 
@@ -101,7 +111,8 @@ def load(target):
         try:
             return Subject(target, getattr(import_module(f"{__name__}.{module}"), factory)(), packages)
         except ImportError as error:
-            raise UsageError(f"{target} cannot be imported here ({error}): pip install {packages[0]}") from error
+            wanted = (error.name or packages[0]).partition(".")[0]
+            raise UsageError(f"{target} cannot be imported here ({error}): pip install {wanted}") from error
     place, _, wanted = target.rpartition(":")
     if not place:
         raise UsageError(
@@ -112,7 +123,7 @@ def load(target):
         found = module_at(place)
         for name in wanted.split("."):
             found = getattr(found, name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
     if inspect.isclass(found) and hasattr(found, "register_trainable_weights"):
         from .brainstate import BrainstateAdadelta
@@ -122,7 +133,7 @@ def load(target):
         return Subject(target, found() if inspect.isclass(found) else found)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{target}() cannot be made: {type(error).__name__}: {error}") from error
 
 
