@@ -51,7 +51,8 @@ def check_scheduler(scheduler):
 def append_lr(optimizer, index, lr):
     """Let the scheduler of `optimizer` follow one more group, number `index`, and return the lr of that group.
 
-    A scheduler of braintools has a base lr for each group, and scales all else with it.
+    A scheduler of braintools has a base lr for each group, and scales all else with it. A number is the base lr of the
+    group, or its max lr where the scheduler has one; a scheduler of fixed values knows only one group.
     """
     from . import spec
 
@@ -59,20 +60,30 @@ def append_lr(optimizer, index, lr):
     if hasattr(scheduler, "append"):
         scheduler.append(lr, optimizer.step_count.value)
         return scheduler.current_lrs.value[index]
-    if callable(lr):
+    if callable(lr) or hasattr(lr, "attach_optimizer"):
         raise TypeError(
             f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"
             " starts, or give the scheduler a list of base_lr."
         )
+    if lr is not None and (fixed := [one for one in family(scheduler) if hasattr(one, "boundaries")]):
+        raise ValueError(
+            f"lr = {lr!r} is not allowed beside {type(fixed[0]).__name__}: its values are the lr of every group. Take"
+            " MultiStepLR, which multiplies the lr of each, or give the optimizer a function of the step count as lr."
+        )
+    first = next(one for one in family(scheduler) if not getattr(one, "schedulers", ()))
+    peaks = lr is not None and hasattr(first, "max_lrs")
     given = scheduler.base_lrs[index] if lr is None and index < len(scheduler.base_lrs) else lr
     base = spec.check("lr", optimizer.base_lr if given is None else given)
-    ratio = base / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 1.0
+    measure = float(first.max_lrs[0] if peaks else scheduler.base_lrs[0])
+    ratio = base / measure if measure else 1.0
     for one in family(scheduler):
         for name in ("base_lrs", "max_lrs", "min_lrs"):
             if name == "base_lrs" or hasattr(one, "max_lrs") and hasattr(one, name):
                 values = getattr(one, name)
                 values += [values[0] * ratio] * (index + 1 - len(values))
-    scheduler.base_lrs[index] = base
+                values[index] = values[index] if lr is None else values[0] * ratio
+    if not peaks:
+        scheduler.base_lrs[index] = base
     for one in reversed(family(scheduler)):  # the parts first: the whole asks them
         now, lrs = list(one.current_lrs.value), list(one.get_lr())
         now += [lrs[index] if index < len(lrs) else one.base_lrs[index]] * (index + 1 - len(now))
@@ -89,8 +100,13 @@ def accumulators(opt_state):
     if not isinstance(opt_state, dict) or not all(isinstance(part, dict) for part in opt_state.values()):
         return opt_state
     parts = [part for part in opt_state.values() if part != {} and set(part) != {"count"}]
-    if any({"mu", "nu"} & set(part) for part in parts):
-        raise ValueError("the state is of a parameter group trained by Adam: it has no accumulators of Adadelta.")
-    if "e_g2" not in opt_state and len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
+    if "e_g2" in opt_state:
+        return opt_state
+    if len(parts) == 1 and set(parts[0]) == {"e_g", "e_x"}:
         return {"e_g2": parts[0]["e_g"], "e_delta2": parts[0]["e_x"]}
+    if others := sorted({"mu", "nu", "trace"} & {key for part in parts for key in part}):
+        raise ValueError(
+            f"the state is not allowed: it has {others}, and no accumulators of Adadelta (e_g and e_x, or e_g2 and"
+            " e_delta2), so another optimizer has written it."
+        )
     return opt_state

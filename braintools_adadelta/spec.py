@@ -37,9 +37,15 @@ def check(name, value):
     words, rule, hint = RULES[name]
     if value is None and words.startswith("None"):
         return None
+    if "Tracer" in type(value).__name__:  # one of JAX, which is not imported here
+        raise TypeError(
+            f"{name} = {value!r} is traced by jit, for_loop, scan or grad: it must be a plain number when it is given."
+            " (An lr may be traced where it is set: optimizer.current_lr = ...)"
+        )
+    truth = isinstance(value, bool) or getattr(value, "dtype", "") == "bool"
     try:
-        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except (TypeError, ValueError):
+        number = math.nan if truth or isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not rule(number):
         raise ValueError(f"{name} = {value!r} is not allowed: it must be {words} ({hint}).")

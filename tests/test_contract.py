@@ -1,9 +1,11 @@
 """Where braintools' Adadelta breaks and ours does not: groups, schedulers, live options, special parameters, copies."""
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import brainstate
 import braintools
@@ -17,6 +19,7 @@ from exactly import assert_near_exact
 
 from braintools_adadelta import Adadelta, LRScheduler, scale_by_adadelta
 from braintools_adadelta.oracle.bounds import PLAIN
+from braintools_adadelta.spec import SIGNATURE
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 LR = braintools.optim
@@ -161,6 +164,20 @@ SCHEDULED = {  # lr, what add_param_group is given -> lrs of the two groups, bef
     "braintools, lr": (lambda: LR.StepLR(1.0, step_size=1, gamma=0.5), {"lr": 0.25}, [1, 0.25], [0.5, 0.125]),
     "braintools, neither": (lambda: LR.StepLR(1.0, step_size=1, gamma=0.5), {}, [1, 1], [0.5, 0.5]),
     "chained": (lambda: LR.ChainedScheduler([LR.StepLR(1.0, 1, 0.5)] * 1), {"lr": 0.25}, [1, 0.25], [0.5, 0.125]),
+    "a list, and an lr": (
+        lambda: LR.StepLR([1.0, 0.5, 0.25], step_size=1, gamma=0.5),
+        {"lr": 0.5},
+        [1, 0.5],
+        [0.5, 0.25],
+    ),
+    "cyclic, max lrs": (lambda: LR.CyclicLR([0.5, 0.25], [1.0, 0.5], step_size_up=1), {}, [0.5, 0.25], [1, 0.5]),
+    "cyclic, max lr": (lambda: LR.CyclicLR(0.5, max_lr=1.0, step_size_up=1), {"lr": 0.5}, [0.5, 0.25], [1, 0.5]),
+    "one cycle, max lr": (
+        lambda: LR.OneCycleLR(max_lr=1.0, total_steps=4, pct_start=0.25, div_factor=4.0),
+        {"lr": 0.5},
+        [0.25, 0.125],
+        [1, 0.5],
+    ),
     "ours": (lambda: LRScheduler(lambda epoch: 0.5**epoch), {}, [1, 1], [0.5, 0.5]),
     "ours, lr": (lambda: LRScheduler(lambda epoch: 0.5**epoch), {"lr": 0.25}, [1, 0.25], [0.5, 0.25]),
     "a number": (lambda: 1.0, {"lr": 0.25}, [1, 0.25], [1, 0.25]),
@@ -199,6 +216,50 @@ def test_a_function_beside_a_scheduler_of_braintools_is_refused():
     with pytest.raises(TypeError, match="is not allowed beside StepLR: pass a number, .* or give .* a list of base_lr"):
         ours.add_param_group({"b": state(1.0)}, lr=lambda step: 0.1)
     assert len(ours.param_groups) == 1 and set(ours.param_states) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "lr", [lambda: 1.0, lambda: LR.StepLR(1.0), lambda: lambda step: 1.0], ids=["1", "StepLR", "f"]
+)
+@pytest.mark.parametrize("given", [LR.StepLR(1.0), LRScheduler(1.0)], ids=["braintools", "ours"])
+def test_a_scheduler_for_a_group_is_refused(lr, given):
+    """braintools' schedulers can be called, and give -lr: the group would climb."""
+    ours = optimizer({"a": state(1.0)}, lr=lr())
+    before = everything(ours)
+    with pytest.raises((TypeError, ValueError), match="^lr = .* is not allowed.*a number"):
+        ours.add_param_group({"b": state(1.0)}, lr=given)
+    same(everything(ours), before)
+    with pytest.raises(TypeError, match="an optimizer has one scheduler"):
+        LRScheduler(LR.StepLR(1.0))
+
+
+ADDING = {
+    "register": lambda ours, b: ours.register_trainable_weights({"b": b}),
+    "add a group": lambda ours, b: ours.add_param_group({"b": b}),
+}
+
+
+@pytest.mark.parametrize("how", ADDING)
+def test_nothing_is_added_inside_a_trace_that_the_optimizer_is_older_than(how):
+    a, b = two()
+    ours = optimizer({"a": a})
+    before = everything(ours)
+    for transform in (jit, lambda f: lambda: brainstate.transform.for_loop(lambda _: f(), jnp.arange(2))):
+        with pytest.raises(TypeError, match="inside jit, for_loop or scan, and the optimizer was made outside"):
+            transform(lambda: (ADDING[how](ours, b), None)[1])()
+    with pytest.raises(TypeError, match="a state cannot be loaded inside jit, for_loop or scan, and the optimizer was"):
+        jit(lambda: ours.load_state_dict(ours.state_dict()))()
+    same(everything(ours), before)
+    jit(lambda: (ours.register_trainable_weights({"a": a}), None)[1])()  # is known: nothing is added
+
+    def inside():
+        ours = optimizer({"a": a})
+        ADDING[how](ours, b)
+        ours.update(G[0])
+
+    jit(inside)()
+    near(a.value, [4.0, 2.0], [G[0]["a"]])
+    near(b.value, [1.0], [G[0]["b"]])
 
 
 # ------------------------------------------------------------------------------------- braintools' seventeen schedulers
@@ -450,9 +511,11 @@ def test_wider_accumulators_make_the_arithmetic_wide():
         assert ours.opt_state.value.e_g2["w"][0] == (1 - 0.9) * float(np.float32(1.1)) ** 2
 
 
-@pytest.mark.parametrize("value", [int, "x", jnp.int32, jnp.complex64])
+@pytest.mark.parametrize(
+    "value", [int, "x", jnp.int32, jnp.complex64, 3, np.ones(2), "float64", "float8_e5m2"], ids=repr
+)
 def test_accumulators_are_floating_point(value):
-    with pytest.raises((ValueError, TypeError), match="accumulator_dtype|data type"):
+    with pytest.raises(ValueError, match="^accumulator_dtype = .* is not allowed: .*(one of float16, |jax_enable_x64)"):
         Adadelta(accumulator_dtype=value)
 
 
@@ -628,6 +691,82 @@ def test_a_schedule_that_cannot_be_pickled_is_named(lr):
     assert float(copy.deepcopy(ours).current_lr) == 0.5
 
 
+class Local:
+    """A schedule of a class; a local one cannot be pickled."""
+
+    def __call__(self, count):
+        return 1 / (1 + count)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: partial(lambda k, count: k + 0 * count, 0.5), lambda: type("L", (Local,), {})()]
+)
+def test_a_schedule_that_is_an_object_that_cannot_be_pickled_is_named(make):
+    ours = optimizer({"a": state(1.0)}, lr=make())
+    with pytest.raises(
+        TypeError, match=r"the schedule (functools.partial|<.*L object).* cannot be pickled: .* of a class"
+    ):
+        pickle.dumps(ours)
+    copy.deepcopy(ours).update({"a": jnp.ones(1)})
+    assert pickle.loads(pickle.dumps(optimizer({"a": state(1.0)}, lr=Local()))).current_lr == 1
+
+
+def test_a_scheduler_of_ours_has_one_optimizer():
+    scheduler = LRScheduler(half)
+    ours = optimizer({"a": state(1.0)}, lr=scheduler)
+    with pytest.raises(ValueError, match="this LRScheduler is that of another optimizer, .*: make one for each"):
+        Adadelta(lr=scheduler)
+    scheduler.attach_optimizer(ours)
+    for how in COPIES.values():
+        twin = how(ours)
+        twin.lr_scheduler.attach_optimizer(twin)
+        twin.load_state_dict(ours.state_dict())
+    assert scheduler.optimizer is ours
+
+
+def test_a_copy_by_the_graph_is_refused_when_it_is_used():
+    ours = optimizer({"a": state(4.0)})
+    twin = brainstate.graph.clone(ours)
+    assert repr(twin).startswith("<braintools_adadelta.optimizer.Adadelta object")
+    for use in (lambda: twin.update({"a": jnp.ones(1)}), lambda: twin.rho, lambda: twin.weight_decay, twin.state_dict):
+        with pytest.raises(TypeError, match=r"cannot be copied by brainstate.graph.clone .*: take copy.deepcopy"):
+            use()
+    ours.update({"a": jnp.array([8.0])})
+    near(ours.param_states["a"].value, [4.0], [[8.0]])
+    with pytest.raises(AttributeError, match="'Adadelta' object has no attribute 'momentum'"):
+        _ = ours.momentum
+
+
+# ------------------------------------------------------------------------------------------------- what a user sees
+
+
+def test_an_optimizer_is_shown_in_a_line():
+    ours = optimizer({"a": state(1.0)}, lr=lambda step: 0.5, grad_clip_norm=2.0)
+    want = (
+        "lr=0.5, rho=0.625, eps=1.0, weight_decay=0.0, grad_clip_norm=2.0, grad_clip_value=None, nonfinite='propagate'"
+    )
+    assert repr(ours) == f"<Adadelta({want}), 1 parameters>"
+    seen = []
+    jit(lambda: seen.append(repr(ours)))()
+    assert "Tracer" in seen[0]
+
+
+def test_the_signature_is_that_of_the_constructor():
+    class Mine(Adadelta):
+        def __init__(self, depth, *, width=1):
+            super().__init__()
+
+    assert list(inspect.signature(Adadelta).parameters) == [*SIGNATURE, "nonfinite", "accumulator_dtype"]
+    assert str(inspect.signature(Mine)) == "(depth, *, width=1)"
+
+
+def test_lr_is_the_scheduler_and_is_not_set():
+    ours = optimizer({"a": state(1.0)})
+    with pytest.raises(AttributeError, match="lr is the scheduler and cannot be set: set current_lr = 0.1"):
+        ours.lr = 0.1
+    assert ours.lr is ours.lr_scheduler and ours.current_lr == 1.0
+
+
 # ---------------------------------------------------------------------------------------------- beside braintools
 
 
@@ -685,6 +824,84 @@ def test_a_transform_that_fails_loses_nothing(transform):
         transform(ours, w)
     jax.tree.map(np.testing.assert_array_equal, ours.state_dict(), before)
     ours.update({"w": jnp.ones(3)})
+
+
+def interrupted(f, line):
+    """Call `f()`, which is interrupted before it runs its Python line number `line`; say whether it has that many."""
+    left, before = [line], sys.gettrace()
+
+    def trace(frame, event, arg):
+        left[0] -= event == "line"
+        if not left[0] and event == "line":
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        f()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("unit", [1, u.mV], ids=str)
+def test_an_interruption_leaves_a_whole_step_or_none(unit):
+    """Wherever Ctrl-C strikes: a signal is handled between two lines of Python."""
+    v, w, z = state(4.0), brainstate.ParamState(jnp.ones(3) * unit), state(1 + 2j)
+    ours = Adadelta(lr=lambda step: 1 / (1 + step), nonfinite="skip").register_trainable_weights(
+        {"v": v, "w": w, "z": z}
+    )
+    g, line, taken = {"v": jnp.ones(1), "w": jnp.ones(3) * unit, "z": jnp.ones(1) + 0j}, 1, []
+    ours.update(g)  # compiles
+    steps = int(ours.step_count.value)
+    states = (v, w, z, ours.opt_state, ours.step_count, ours.lr_scheduler.current_lrs)
+    while True:
+        before = [jax.tree.map(np.array, jax.tree.leaves(s.value)) for s in states]
+        if not interrupted(lambda: ours.update(g), line):
+            break
+        after = [jax.tree.map(np.array, jax.tree.leaves(s.value)) for s in states]
+        moved = {any((x != y).any() for x, y in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)}
+        assert len(moved) == 1, line
+        taken.append(moved.pop())
+        line += 1
+    assert int(ours.step_count.value) == steps + sum(taken) + 1
+    assert taken == sorted(taken) and len(set(taken)) == 2  # interrupted early there is no step, late a whole one
+
+
+class Refusing(brainstate.ParamState):
+    """A State that refuses its next values, `refused` of them."""
+
+    refused = 0
+
+    @property
+    def value(self):
+        return brainstate.ParamState.value.fget(self)
+
+    @value.setter
+    def value(self, value):
+        if self.refused:
+            self.refused -= 1
+            raise RuntimeError("refused")
+        brainstate.ParamState.value.fset(self, value)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_state_that_refuses_its_value_is_alone(times):
+    """The accumulators are reused, so there is no way back: all else takes the step."""
+    a, b, c = state(4.0), Refusing(jnp.array([4.0])), state(4.0)
+    ours, g = optimizer({"a": a, "b": b, "c": c}), {k: jnp.array([8.0]) for k in "abc"}
+    b.refused = times
+    with pytest.raises(RuntimeError, match="refused"):
+        ours.update(g)
+    b.refused = 0
+    near(a.value, [4.0], [[8.0]])
+    same(c.value, a.value)
+    same(b.value, a.value if times == 1 else [4.0])
+    assert ours.step_count.value == 1
+    ours.update(g)
+    near(a.value, [4.0], [[8.0]] * 2)
 
 
 def test_wider_gradients_saturate_and_do_not_become_infinite():

@@ -193,7 +193,7 @@ def test_groups_that_braintools_trained_by_adam_are_refused(form, tmp_path):
         optimizer.load_state_dict(through(form, theirs.state_dict(), None, tmp_path))
     adam = braintools.optim.Adam()
     adam.register_trainable_weights({"a": a})
-    with pytest.raises(ValueError, match="trained by Adam: it has no accumulators of Adadelta"):
+    with pytest.raises(ValueError, match="and no accumulators of Adadelta .* so another optimizer has written it"):
         Adadelta().register_trainable_weights({"a": a}).load_state_dict(
             through(form, adam.state_dict(), None, tmp_path)
         )

@@ -90,7 +90,7 @@ def test_registering_again_keeps_accumulators_and_adds_what_is_new():
 
 def test_accumulators_take_shape_and_sharding_of_the_parameter():
     code = """
-import jax, jax.numpy as jnp, brainstate
+import copy, jax, jax.numpy as jnp, brainstate
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from braintools_adadelta import Adadelta
 from braintools_adadelta.optimizer import update_all
@@ -101,12 +101,33 @@ train = brainstate.transform.jit(lambda g: optimizer.update({"w": g}))
 g = jax.device_put(jnp.ones(8), place)
 for update in [lambda g: optimizer.update({"w": g})] * 3 + [train] * 3:
     update(g)
-    for x in (w.value, *(tree["w"] for tree in optimizer.opt_state.value)):
-        assert x.shape == (8,) and x.sharding.is_equivalent_to(place, 1), x.sharding
+    for one in (optimizer, copy.deepcopy(optimizer)):
+        for x in (one.param_states["w"].value, *(tree["w"] for tree in one.opt_state.value)):
+            assert x.shape == (8,) and x.sharding.is_equivalent_to(place, 1), x.sharding
 """
     env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_parameters_on_different_devices_are_refused():
+    code = """
+import jax, jax.numpy as jnp, brainstate
+from braintools_adadelta import Adadelta
+a, b = (brainstate.ParamState(jax.device_put(jnp.ones(2), device)) for device in jax.devices()[:2])
+optimizer = Adadelta().register_trainable_weights({"a": a, "b": b})
+for grads in ({"a": a.value, "b": b.value}, {"a": b.value, "b": jnp.ones(2)}):
+    try:
+        optimizer.update(grads)
+    except ValueError as error:
+        print(error)
+Adadelta().register_trainable_weights({"b": b}).update({"b": jnp.ones(2)})
+"""
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = "there is parameter 'a' on the devices [0] and parameter 'b' on the devices [1]: an update is one"
+    assert len(done.stdout.splitlines()) == 2 and all(line.startswith(said) for line in done.stdout.splitlines())
 
 
 # ---------------------------------------------------------------------------------------------------------- mistakes
@@ -114,6 +135,7 @@ for update in [lambda g: optimizer.update({"w": g})] * 3 + [train] * 3:
 REFUSED_ARGUMENTS = [
     ("rho", 1.5), ("rho", -0.1), ("rho", 1), ("rho", float("nan")), ("eps", -1), ("eps", 0), ("eps", float("inf")),
     ("lr", float("nan")), ("lr", float("inf")), ("lr", -1), ("lr", "x"), ("lr", True), ("weight_decay", float("nan")),
+    ("lr", None), ("rho", 10**400), ("weight_decay", np.True_), ("lr", jnp.array(True)),
     ("weight_decay", -1), ("grad_clip_norm", 0), ("grad_clip_norm", float("nan")), ("grad_clip_value", -1), ("lr", 1j),
 ]  # fmt: skip
 
@@ -124,6 +146,14 @@ def test_arguments_outside_their_domain(name, value):
         Adadelta(**{name: value})
     message = str(caught.value)
     assert message.startswith(f"{name} = {value!r} is not allowed: it must be ") and message.endswith(").")
+
+
+@pytest.mark.parametrize("name", ["lr", "rho", "eps"])
+def test_a_traced_argument_is_told_to_be_traced(name):
+    with pytest.raises(
+        TypeError, match=f"^{name} = .* is traced by jit, .*: it must be a plain number when it is given"
+    ):
+        brainstate.transform.jit(lambda x: (Adadelta(**{name: x}), None)[1])(0.5)
 
 
 @pytest.mark.parametrize("name", ["rho", "eps", "weight_decay", "grad_clip_norm", "grad_clip_value"])
@@ -137,11 +167,35 @@ def test_a_hyperparameter_that_is_changed_is_checked_and_used(name):
     assert_near_exact(w.value, [4.0], [[8.0]], form=PLAIN, **(OPTIONS | {name: 0.5}))
 
 
+class WithOptimizer(brainstate.nn.Module):
+    """A model that holds its optimizer."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = brainstate.nn.Linear(1, 1)
+        self.optimizer = optimizer(self.line.states(brainstate.ParamState))
+
+
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [
         (None, TypeError, "got None: pass a dict or list of States"),
         (brainstate.ParamState(1.0), TypeError, "pass a dict or list of States"),
+        (brainstate.nn.Linear(9, 9), TypeError, r"^got Linear\(.{70}\.\.\.: pass a dict or .* model.states"),
+        (brainstate.nn.Linear(9, 9).states, TypeError, "got <bound method .*: pass a dict or list of States"),
+        ("abc", TypeError, "got 'abc': pass a dict or list of States"),
+        (iter([]), TypeError, "got <list_iterator .*: pass a dict or list of States"),
+        (jnp.ones(3), TypeError, "got Array.*: pass a dict or list of States"),
+        ({"m": brainstate.nn.Linear(1, 1)}, TypeError, "'m' is Linear.*: pass its states"),
+        (
+            {"params": [state(1.0)], "lr": 0.1},
+            TypeError,
+            r"'lr' is 0.1: .* are arguments: add_param_group\(states, lr=",
+        ),
+        ({"w": brainstate.ParamState("x")}, TypeError, "parameter 'w' is 'x': it must be an array of numbers"),
+        ({"w": brainstate.ParamState(None)}, ValueError, "no State in it holds an array, so there is nothing to train"),
+        ({"w": brainstate.ParamState(jnp.ones(1, "float8_e5m2"))}, TypeError, "'w' has dtype float8_e5m2, which JAX"),
+        (WithOptimizer().states(), TypeError, r"belongs to an optimizer: pass model.states\(brainstate.ParamState\)"),
         ({}, ValueError, "there is no State in it"),
         ([], ValueError, "there is no State in it"),
         ({"x": {"w": None}}, TypeError, "parameter 'x.w' is None: it must be a brainstate.State"),
@@ -172,18 +226,34 @@ def test_two_states_of_one_name():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rho": 1 - 1e-9}, "rho = 0.999999999 rounds to 1 in float32"), ({"eps": 1e-40}, "eps = 1e-40 is 0 in float32")],
+    [
+        ({"rho": 1 - 1e-9}, "rho = 0.999999999 rounds to 1 in float32"),
+        ({"eps": 1e-40}, "eps = 1e-40 is 0 in float32"),
+        ({"grad_clip_norm": 1e-40}, "grad_clip_norm = 1e-40 is 0 in float32"),
+        ({"grad_clip_value": 1e-40}, "grad_clip_value = 1e-40 is 0 in float32"),
+    ],
 )
 def test_what_is_lost_in_the_precision_of_a_parameter(options, message):
     with pytest.raises(ValueError, match=message + ", the precision of 'w'"):
         optimizer({"w": state(1.0)}, **options)
+    ((name, value),) = options.items()
+    ours = optimizer({"w": state(1.0)})
+    before = ours.options
+    with pytest.raises(ValueError, match=message + ", the precision of 'w'"):
+        setattr(ours, name, value)
+    assert ours.options == before
     with jax.enable_x64(True):
         optimizer({"w": brainstate.ParamState(jnp.ones(1, jnp.float64))}, **options)
 
 
 MISTAKES = {  # gradients for {"w": (3, 2), "x": {"v": ()}} -> the error, what it says
-    "missing": ({"w": jnp.ones((3, 2))}, ValueError, "no gradient for parameter 'x.v'"),
-    "None": (None, ValueError, "no gradient for parameter 'w'"),
+    "missing": ({"w": jnp.ones((3, 2))}, ValueError, r"no gradient for parameter 'x.v': .* and got the keys \['w'\]"),
+    "None": (None, ValueError, "no gradient for parameter 'w': .* and got None"),
+    "a pair": (({"w": 1.0}, 2.0), ValueError, r"no gradient for parameter 'w': .* and got \(\{'w': 1.0\}, 2.0\)"),
+    "a key": ({"w": jax.random.key(0), "x": {"v": 1.0}}, TypeError, "gradient of 'w' has dtype key<fry>, which"),
+    "8 bits": ({"w": jnp.ones((3, 2), "float8_e5m2"), "x": {"v": 1.0}}, TypeError, "'w' has dtype float8_e5m2, which"),
+    "4 bits": ({"w": jnp.ones((3, 2), "int4"), "x": {"v": 1.0}}, TypeError, "'w' has dtype int4, which"),
+    "float0": ({"w": np.zeros((3, 2), jax.dtypes.float0), "x": {"v": 1.0}}, TypeError, "'w' has dtype .*float0"),
     "None inside": ({"w": None, "x": {"v": 1.0}}, ValueError, "the gradient of 'w' is PyTreeDef"),
     "broadcast": ({"w": jnp.ones(2), "x": {"v": 1.0}}, ValueError, r"'w' has shape \(2,\), the parameter \(3, 2\)"),
     "scalar": (
@@ -208,6 +278,28 @@ def test_wrong_gradients_change_nothing(mistake, compiled):
     with pytest.raises(error, match=message):
         update()
     jax.tree.map(np.testing.assert_array_equal, before, (w.value, v.value, ours.state_dict()))
+
+
+BEHIND = {  # what a parameter has become behind the optimizer's back -> what is said
+    "shape": (jnp.ones(3), r"parameter 'w' is float32 of shape \(3,\), and when .* it was real of shape \(2,\)"),
+    "int": (jnp.arange(2), r"parameter 'w' is int32 of shape \(2,\), and when it was registered it was real"),
+    "complex": (jnp.ones(2) * 1j, r"parameter 'w' is complex64 of shape \(2,\), .* put back what was registered"),
+    "nothing": (None, r"\['w'\] have come to the parameters or gone from them"),
+}
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+def test_a_parameter_that_was_changed_behind_the_optimizer(kind):
+    value, message = BEHIND[kind]
+    w, v = state(1.0, 2.0), state(3.0)
+    ours = optimizer({"v": v, "w": w})
+    w.value = value
+    with pytest.raises(ValueError, match=message):
+        ours.update({"w": value, "v": jnp.ones(1)})
+    assert ours.step_count.value == 0 and v.value == 3.0
+    w.value = jnp.ones(2, jnp.bfloat16)  # as wide as before inside
+    ours.update({"w": jnp.ones(2), "v": jnp.ones(1)})
+    assert w.value.dtype == jnp.bfloat16
 
 
 def test_updating_before_registering():
@@ -442,12 +534,44 @@ def test_lr_apply_and_schedulers():
     assert ours.schedulers == [another] and ours.get_last_lr() == [0.75]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), -1.0, "x"])
-def test_a_bad_lr_is_refused_and_changes_nothing(bad):
+SETTING = {
+    "current_lr": lambda ours, lr: setattr(ours, "current_lr", lr),
+    "lr_apply": lambda ours, lr: ours.lr_apply(lambda _: lr),
+    "put": lambda ours, lr: ours.lr_scheduler.put(0, lr),
+    "group": lambda ours, lr: ours.param_groups[0].__setitem__("lr", lr),
+}
+
+
+@pytest.mark.parametrize("how", SETTING)
+@pytest.mark.parametrize("bad", [float("nan"), -1.0, "x", None, jnp.float32(jnp.nan), jnp.float32(-1)], ids=repr)
+def test_a_bad_lr_is_refused_and_changes_nothing(how, bad):
     ours = optimizer({"w": state(4.0)}, lr=0.5)
     with pytest.raises(ValueError, match="^lr = "):
-        ours.current_lr = bad
+        SETTING[how](ours, bad)
     assert ours.current_lr == 0.5
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan"), "x", None, True], ids=repr)
+def test_epochs_that_are_none(bad):
+    with pytest.raises(ValueError, match="^last_epoch = .* is not allowed: it must be a finite number >= 0"):
+        LRScheduler(0.5, last_epoch=bad)
+    scheduler = LRScheduler(lambda epoch: 0.5**epoch)
+    with pytest.raises(ValueError, match="^epoch = .* is not allowed"):
+        scheduler.step("x" if bad is None else bad)
+    assert scheduler.last_epoch.value == 0
+
+
+def test_an_epoch_without_an_lr_is_not_entered():
+    scheduler = LRScheduler(lambda epoch: 1.0 - epoch)
+    scheduler.step()
+    with pytest.raises(ValueError, match="^lr = .*-1.* is not allowed"):
+        scheduler.step()
+    assert scheduler.last_epoch.value == 1 and scheduler.get_last_lr() == [0.0]
+
+
+def test_a_scheduler_has_base_lrs_that_may_be_lrs():
+    with pytest.raises(ValueError, match="^lr = -1.0 is not allowed"):
+        Adadelta(lr=braintools.optim.StepLR(-1.0))
 
 
 def test_a_function_that_cannot_be_traced_is_refused_with_the_reason():
