@@ -19,14 +19,15 @@ def norm(gs):
     wide = jnp.finfo(jnp.result_type(jnp.float32, *gs))
     top = gathered([jnp.max(jnp.abs(g), initial=0).astype(wide.dtype) for g in gs])[-1]
     far = 2.0 ** (wide.maxexp - 3)  # the inverse of the unit is a normal number, too
-    unit = lax.reduce_precision(jnp.clip(top, 1 / far, far), wide.nexp, mantissa_bits=0)
+    near = jnp.minimum(jnp.maximum(top, 1 / far), far)
+    unit = lax.reduce_precision(near, wide.nexp, mantissa_bits=0)
     squares = gathered([jnp.sum(jnp.square(g.astype(wide.dtype) / unit)) for g in gs])
     return jnp.sqrt(jnp.sum(squares)), unit
 
 
 def gathered(xs):
     """Return the scalars `xs` as a sorted array."""
-    return jnp.sort(jnp.array(xs))
+    return lax.sort(jnp.array(xs))
 
 # %% ../nbs/01_gradient.ipynb #c10
 def clip_norm(gs, c):

@@ -94,11 +94,14 @@ class Returns(Adadelta):
         return self
 
 
-class Stranger(Adadelta):
-    """The trainer does not take it for an optimizer."""
+class StepsTwice(Adadelta):
+    """step(), which the trainer calls, is not update()."""
 
     clause = "B8"
-    __class__ = object.__class__  # nobody is asked whether it is a relative of braintools' optimizers
+
+    def step(self, grads):
+        self.update(grads)
+        self.update(grads)
 
 
 WRONG = [cls for cls in list(globals().values()) if hasattr(cls, "clause")]
