@@ -30,11 +30,10 @@ def enter(x, wide=jnp.float32):
 
 
 def leave(x, like):
-    """Return what entered as `x`: in the dtype of `like`, the one rounding that a 16-bit parameter suffers."""
-    if jnp.iscomplexobj(bare(like)):
+    """Return what entered as `x`: in the dtype of the array `like`, the one rounding that 16-bit parameters suffer."""
+    if jnp.iscomplexobj(like):
         x = lax.complex(x["real"], x["imag"])
-    x = x.astype(bare(like).dtype)
-    return type(like)(x, unit=like.unit) if is_quantity(like) else x
+    return x.astype(like.dtype)
 
 # %% ../nbs/04_leaf.ipynb #c10
 def store(x, dtype):
@@ -42,9 +41,8 @@ def store(x, dtype):
     if x.dtype == dtype:
         return x
     largest = float(jnp.finfo(dtype).max)
-    return lax.select(
-        jnp.abs(x) == jnp.inf, x, jnp.clip(x, -largest, largest).astype(x.dtype)
-    ).astype(dtype)
+    kept = jnp.clip(x, -largest, largest).astype(x.dtype)
+    return lax.select(jnp.abs(x) == jnp.inf, x, kept).astype(dtype)
 
 # %% ../nbs/04_leaf.ipynb #c20
 def loss_unit(g, theta):

@@ -1,5 +1,7 @@
 """The fixture that every clause test takes, and what a test leaves behind for the report."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -91,10 +93,10 @@ def pytest_runtest_makereport(item, call):
     properties = {"target": it.target, "clause": clause_of(item.function), "ulps": ulps}
     if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         error, it.failed = call.excinfo.value, True
-        if isinstance(error, AssertionError):
+        last = call.excinfo.traceback[-1]
+        if isinstance(error, AssertionError) and Path(last.path).parent == Path(__file__).parent:  # one of ours
             properties["message"] = str(error)
         else:
-            last = call.excinfo.traceback[-1]
             where = f"{last.path}:{last.lineno + 1}, in {last.name}"
             properties["message"] = f"{type(error).__name__}: {error}\n({where})"
         if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):

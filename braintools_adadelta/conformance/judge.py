@@ -308,7 +308,7 @@ def simpler(case, miss):
         for t, name in ((t, name) for t in range(n) for name in case.params):
             g = case.grads[t][name]
             with np.errstate(all="ignore"):
-                power = np.where(g == 0, g, np.copysign(2.0 ** np.round(np.log2(np.abs(g.astype(float)))), g.real))
+                power = np.where(g == 0, g, np.copysign(2.0 ** np.round(np.log2(np.abs(g).astype(float))), g.real))
             for plain in (np.zeros_like(g), np.ones_like(g), power.astype(g.dtype)):
                 if np.any(g != plain) and not (np.all(g == 1) or np.all(g == 0)):
                     grads = [case.grads[t] | {name: plain} if s == t else other for s, other in enumerate(case.grads)]
