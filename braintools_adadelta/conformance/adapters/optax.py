@@ -40,7 +40,8 @@ class Optax:
         return tuple({name: np.asarray(x) for name, x in tree.items()} for tree in (scale.e_g, scale.e_x))
 
     def set_lr(self, handle, lr):
-        handle[2][-1].hyperparams["learning_rate"] = jnp.asarray(lr)
+        with precision(handle[1]):
+            handle[2][-1].hyperparams["learning_rate"] = jnp.asarray(lr)
         return handle
 
 
