@@ -41,7 +41,7 @@ def store(x, dtype):
     if x.dtype == dtype:
         return x
     largest = float(jnp.finfo(dtype).max)
-    kept = jnp.clip(x, -largest, largest).astype(x.dtype)
+    kept = jnp.minimum(jnp.maximum(x, -largest), largest)
     return lax.select(jnp.abs(x) == jnp.inf, x, kept).astype(dtype)
 
 # %% ../nbs/04_leaf.ipynb #c20
