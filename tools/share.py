@@ -69,8 +69,7 @@ def main():
     lines = [
         "# The optimizer's share of training",
         "",
-        "Made by `python tools/share.py` on two cores of a CPU that others use too; the load changes between the"
-        " rows, so compare the shares and not the times.",
+        "Made by `python tools/share.py` on two cores of a CPU with nothing else to do.",
         "",
         "| network | parameters | optimizer | training step | gradient alone | share of the update |",
         "| --- | --- | --- | --- | --- | --- |",
