@@ -1508,6 +1508,11 @@ class ComplexSetLr(Complex):
         return h if any(map(np.iscomplexobj, h["params"].values())) else super().set_lr(h, lr)
 
 
+def first(n, x):
+    """Return `x` with zeros behind its first `n` numbers."""
+    return np.where(np.arange(x.size).reshape(x.shape) < n, x, 0 * x)
+
+
 rewrite(
     "ComplexDecayConj",
     "X3",
@@ -1522,9 +1527,7 @@ rewrite(
     "only 128 numbers are moved",
     Complex,
     {"complex64"},
-    apply=lambda s, t, d, h: (
-        t + h["lr"] * np.where(np.arange(t.size).reshape(t.shape) < 128, d, 0 if t.dtype.kind == "c" else d)
-    ),
+    apply=lambda s, t, d, h: t + h["lr"] * (first(128, d) if t.dtype.kind == "c" else d),
 )
 
 # What was wrong only in results that are no numbers, at the start, or where nobody had looked.
@@ -1534,11 +1537,8 @@ rewrite(
     "a clip makes everything NaN",
     clip_norm=lambda s, g, c: g if c is None else {k: x * np.nan for k, x in g.items()},
 )
-rewrite(
-    "LongNan",
-    "E4",
-    "more than 64 numbers become NaN",
-    apply=lambda s, t, d, h: t + h["lr"] * d * (np.nan if t.size > 64 else 1),
+theta(
+    "LongNan", "E4", "more than 64 numbers become NaN", lambda t, d, h: t + h["lr"] * d * (np.nan if t.size > 64 else 1)
 )
 rewrite(
     "StartsInSixteen",
@@ -1552,7 +1552,7 @@ rewrite(
     "parameters are clipped when it starts",
     start=lambda s, p, **o: Numpy.start(s, {k: np.clip(x, -5, 5) for k, x in p.items()}, **o),
 )
-rewrite("Promotes", "E4", "float32 becomes float64", apply=lambda s, t, d, h: t + np.float64(h["lr"]) * d)
+theta("Promotes", "E4", "float32 becomes float64", lambda t, d, h: t + np.float64(h["lr"]) * d)
 rewrite(
     "LrInSixteen",
     "L1",
@@ -1672,41 +1672,32 @@ theta(
     "First1024",
     "E4",
     "only 1024 numbers are moved",
-    lambda t, d, h: t + h["lr"] * np.where(np.arange(t.size).reshape(t.shape) < 1024, d, 0),
+    lambda t, d, h: t + h["lr"] * first(1024, d),
 )
-rewrite(
+average_g(
     "Centralized",
     "E1",
     "gradients of four axes are centred",
-    average_g=lambda s, e, g, h: s.average(e, g - g.mean((1, 2, 3), keepdims=True) if g.ndim == 4 else g, h["rho"]),
+    lambda s, e, g, h: s.average(e, g - g.mean((1, 2, 3), keepdims=True) if g.ndim == 4 else g, h["rho"]),
 )
-rewrite(
+average_g(
     "Restarts",
     "E4",
     "starts anew after 200 steps",
+    lambda s, e, g, h: s.average(0 * e if h["t"] == 201 else e, g, h["rho"]),
     accumulators=None,
-    average_g=lambda s, e, g, h: s.average(0 * e if h["t"] == 201 else e, g, h["rho"]),
 )
-rewrite(
+average_g(
     "LateLeak",
     "E4",
     "eps leaks into E[g2] after ten steps",
+    lambda s, e, g, h: s.average(e, g, h["rho"]) + (h["eps"] if h["t"] > 10 else 0),
     accumulators=None,
-    average_g=lambda s, e, g, h: s.average(e, g, h["rho"]) + (h["eps"] if h["t"] > 10 else 0),
 )
-rewrite(
-    "LimitedGradient",
-    "E1",
-    "gradients are cut at 10000 though nobody asked",
-    average_g=lambda s, e, g, h: s.average(e, np.clip(g, -1e4, 1e4), h["rho"]),
-)
-rewrite(
-    "SaturatesAsFloat32",
-    "E1",
-    "float64 saturates where float32 does",
-    needs={"float64"},
-    average_g=lambda s, e, g, h: s.average(e, np.clip(g, -1.8446742e19, 1.8446742e19), h["rho"]),
-)
+
+for name, limit, needs in (("LimitedGradient", 1e4, set()), ("SaturatesAsFloat32", 1.8446742e19, {"float64"})):
+    cut = lambda s, e, g, h, limit=limit: s.average(e, np.clip(g, -limit, limit), h["rho"])
+    average_g(name, "E1", f"gradients are cut at {limit:g} though nobody asked", cut, needs=needs)
 rewrite(
     "FlushesTiny",
     "E2",
@@ -1748,9 +1739,7 @@ rewrite(
     "only 64 numbers of 16 bits are moved",
     Narrow,
     SIXTEEN,
-    apply=lambda s, t, d, h: (
-        t + h["lr"] * (d if t.dtype.itemsize > 2 else np.where(np.arange(t.size).reshape(t.shape) < 64, d, 0 * d))
-    ),
+    apply=lambda s, t, d, h: t + h["lr"] * (first(64, d) if t.dtype.itemsize == 2 else d),
 )
 rewrite(
     "NarrowLong",

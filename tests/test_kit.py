@@ -90,6 +90,14 @@ def test_an_exception_is_shown_with_its_place_and_consequences_in_a_line():
     assert "look first at E2" in done.stdout and done.stdout.count("to reproduce:") == 1
 
 
+def test_without_the_extra_it_says_what_to_install():
+    lines = "import sys", "sys.modules['pytest'] = None", "from braintools_adadelta.conformance import __main__ as it"
+    done = subprocess.run(
+        [sys.executable, "-c", "; ".join([*lines, "sys.exit(it.main())"])], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "needs pytest: pip install" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_lists(capsys):
     assert not command.main(["--list"]) and not command.main(["--clauses"])
     out = capsys.readouterr().out

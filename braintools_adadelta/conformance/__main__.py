@@ -1,5 +1,17 @@
+"""The command adadelta-conformance, or what it lacks."""
+
 import sys
 
-from braintools_adadelta.conformance.command import main
 
-sys.exit(main())
+def main():
+    try:
+        from braintools_adadelta.conformance import command
+    except ModuleNotFoundError as error:
+        lacks = f"adadelta-conformance needs {error.name}: pip install 'braintools_adadelta[conformance]'"
+        print(lacks, file=sys.stderr)
+        return 2
+    return command.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

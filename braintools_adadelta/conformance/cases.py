@@ -64,7 +64,7 @@ def numbers(rng, shape, region, dtype, eps):
     if kind(dtype).kind == "c":
         part = "float32" if kind(dtype) == "complex64" else "float64"
         return numbers(rng, shape, region, part, eps) + 1j * numbers(rng, shape, region, part, eps)
-    low, high = (regions_of(dtype) | ({} if dtype == "float16" else regions_of(dtype, far=True)))[region]
+    low, high = (regions_of(dtype) | regions_of(dtype, far=True))[region]
     middle = np.log2(eps) / 2 if region == "near_eps" else 0
     size = 2.0 ** (middle + rng.uniform(low, high, shape))
     return (rng.choice([-1.0, 1.0], shape) * size).astype(kind(dtype))

@@ -42,7 +42,10 @@ class Miss(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a run came to: its misses, and the worst error of each field, in ulps of the number before or after the step."""
+    """What a run came to: its misses, and the worst error of each field, in ulps of the number before or after the step.
+
+    Numbers so small that one below the normal range may be lost in an ulp are not among them.
+    """
 
     misses: list[Miss]
     ulps: dict[str, float]
@@ -201,9 +204,10 @@ def explain(run, view, fields, form, sign):
             for place, start, got, want, bound in zip(where, before, seen[field], wanted, within, strict=True):
                 error = distance(got, want)
                 unit = mp.ldexp(1, max(mag(want) if mp.isfinite(want) else 0, fmt.emin) - fmt.p + 1)
-                if mp.isfinite(error):  # a sum that cancels is as exact as its terms
-                    scale = mp.ldexp(1, max(mag(start), fmt.emin) - fmt.p + 1)
-                    worst[field] = max(worst.get(field, 0.0), float(error / max(unit, scale)))
+                # A sum that cancels is as exact as its terms; where terms are flushed, ulps measure nothing.
+                size = max(mag(start), mag(want)) if mp.isfinite(error) else fmt.emin
+                if size >= fmt.emin + fmt.p:
+                    worst[field] = max(worst.get(field, 0.0), float(error * mp.ldexp(1, fmt.p - 1 - size)))
                 if not error <= bound:
                     place = t + 1, field, *place
                     misses.append(Miss(*place, float(got), float(want), float(error / unit), float(bound / unit)))

@@ -47,6 +47,11 @@ def need_accumulators(implementation):
         pytest.skip("accumulators are not shown: what they do is judged through theta")
 
 
+def need_set_lr(implementation):
+    if not implementation.sets_lr:
+        pytest.skip("no way to set the lr is offered")
+
+
 def demand(implementation, found, case, *fields):
     """Fail with the first number that rounding cannot explain."""
     implementation.ulps = {k: max(v, implementation.ulps.get(k, 0.0)) for k, v in found.ulps.items()} | {
@@ -95,6 +100,20 @@ def conform(implementation, rows, *fields):
         demand(implementation, Found(found.misses, {k: v for k, v in found.ulps.items() if k in fields}), case, *fields)
 
 
+PAIR = ("large_eps", "no_memory")
+
+
+def apart(implementation, *cases):
+    """Run two cases of three steps at once, the second from when the first has moved; judge each."""
+    first = Run(implementation, cases[0])
+    first.advance()
+    second = Run(implementation, cases[1])
+    for run in (second, first, second, first, second):
+        run.advance()
+    for run in (first, second):
+        demand(implementation, examine(run), run.case)
+
+
 # -------------------------------------------------------------------------------------------------------- S: start
 
 
@@ -132,20 +151,6 @@ def test_S2_share(implementation, dtype, rng):
     """Two optimizers share nothing, though their parameters have the same names, and one starts after the other moved."""
     need(implementation, dtype)
     apart(implementation, *(runs(rng, dtype, hyper_of(dtype, k), shapes=ALIKE, steps=3) for k in PAIR))
-
-
-PAIR = ("large_eps", "no_memory")
-
-
-def apart(implementation, *cases):
-    """Run two cases of three steps at once, the second from when the first has moved; judge each."""
-    first = Run(implementation, cases[0])
-    first.advance()
-    second = Run(implementation, cases[1])
-    for run in (second, first, second, first, second):
-        run.advance()
-    for run in (first, second):
-        demand(implementation, examine(run), run.case)
 
 
 # ---------------------------------------------------------------------------------------------------- E: equations
@@ -251,6 +256,9 @@ def test_E4_tiny(implementation, dtype):
 # ----------------------------------------------------------------------------------------------------------- L: lr
 
 
+LRS = [0.0, 0.1, 1.0, 3.3]
+
+
 @each_dtype
 @pytest.mark.parametrize("hyper", ["defaults", "large_eps"])
 def test_L1_lr(implementation, dtype, hyper, rng, examples):
@@ -260,14 +268,6 @@ def test_L1_lr(implementation, dtype, hyper, rng, examples):
     for k in examples:
         lrs = [[0.25, 0.0, 3.0, None], [None, 3.0, None, 0.0]][k] if k < 2 else rng.permutation(LRS).tolist()
         conforms(implementation, runs(rng, dtype, HYPER[hyper], lrs=lrs))
-
-
-LRS = [0.0, 0.1, 1.0, 3.3]
-
-
-def need_set_lr(implementation):
-    if not implementation.sets_lr:
-        pytest.skip("no way to set the lr is offered")
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *SIXTEEN])

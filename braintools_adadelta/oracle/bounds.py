@@ -55,9 +55,8 @@ PLAIN, ANY = "plain", "any"
 def edges(fmt, eps):
     """Return {name of a region: the least magnitude in it}, ascending for tiny <= eps <= max / 4; NaN has no place."""
     tiny, eps = fmt.tiny, Fraction(eps)
-    power = lambda x: Fraction(
-        math.isqrt(x.numerator << 400), math.isqrt(x.denominator << 400)
-    )  # the root of x, nearly
+    isqrt = lambda k: math.isqrt(k << 400)
+    power = lambda x: Fraction(isqrt(x.numerator), isqrt(x.denominator))  # the root of x, nearly
     return {
         "zero": Fraction(0),
         "subnormal": fmt.smallest,  # g itself may be read as zero
@@ -147,9 +146,8 @@ def ratio_range(top, bottom, errors, eps, m, k):
     """Bound the computed (E[Delta2] + eps) / (E[g2] + eps) from below and above; `k` roundings follow the sums."""
     up, down = (1 + m.u) * (1 + m.u), (1 - m.u) * (1 - m.u)
     a, b = errors[0] + m.eta, errors[1]
-    least = lambda x, e: (
-        np.maximum((x - e - eps) * (1 - m.u), 0) + eps * down
-    )  # no average is negative
+    # No average is negative.
+    least = lambda x, e: np.maximum((x - e - eps) * (1 - m.u), 0) + eps * down
     most = lambda x, e: (x + e - eps) * (1 + m.u) + eps * up
     low, high = least(top, a) / most(bottom, b), most(top, a) / least(bottom, b)
     return low * (1 - gamma(k, m.u)), high * (1 + gamma(k, m.u))
@@ -168,17 +166,12 @@ def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
         e_delta2 + eps, e_g2 + eps, errors, eps, m, m.division if form == PLAIN else 0
     )
     k = m.root + 1 if form == PLAIN else 2 * m.root + m.division + 3
-    low_delta, high_delta = (
-        low**0.5 * smaller * (1 - gamma(k, m.u)),
-        high**0.5 * larger * (1 + gamma(k, m.u)),
-    )
-    lost = (
-        0
-        if form == PLAIN
-        else larger
-        + high**0.5
-        + (np.maximum(e_g2 - errors[1], 0) + eps) ** -0.5 * (1 + gamma(4, m.u))
-    )
+    low_delta = low**0.5 * smaller * (1 - gamma(k, m.u))
+    high_delta = high**0.5 * larger * (1 + gamma(k, m.u))
+    lost = 0
+    if form == ANY:
+        root_b = (np.maximum(e_g2 - errors[1], 0) + eps) ** 0.5
+        lost = larger + high**0.5 + (1 + gamma(4, m.u)) / root_b
     delta = distance(delta2**0.5, low_delta, high_delta) + m.eta * (1 + lost)
     if form == ANY:  # the square of what Delta became
         return delta, square_bound(delta2**0.5, delta, m)
