@@ -49,7 +49,7 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
     """Take one step over all parameters, in `groups` of (names, weight_decay, schedule).
 
     Return accumulators (first, so that they take the donated place), parameters without units, counts (of steps taken
-    and skipped) and the lrs of the next step, in containers that need no Python to be built.
+    and, with `skip`, skipped) and the lrs of the next step, in containers that need no Python to be built.
     """
     wides = {
         name: jnp.result_type(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()
@@ -67,17 +67,17 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
     memory = jax.tree.map(
         lambda x, e: store(x, e.dtype), Accumulators(after.e_g2, after.e_delta2), before
     )
-    taken, skipped = counts
+    taken, *skipped = counts
     if skip:
         keep = is_finite(slope)
         moved, memory = jax.tree.map(
             lambda new, old: jnp.where(keep, new, old), (moved, memory), (theta, before)
         )
-        skipped = count_on(skipped, ~keep)
+        skipped = [count_on(count, ~keep) for count in skipped]
     taken = count_on(taken, keep if skip else True)
     follow = lambda lr, held, f: lr if f is None else jnp.where(held, lr, f(taken)).astype(lr.dtype)
     lrs = [follow(lr, stay, f) for lr, stay, (_, _, f) in zip(lrs, held, groups, strict=True)]
-    return tuple(memory), moved, (taken, skipped), lrs
+    return tuple(memory), moved, (taken, *skipped), lrs
 
 
 def count_on(count, happened):
@@ -309,8 +309,9 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             accumulators.
         lr : float or callable, optional
             A number is the base lr of the group: a scheduler with base lrs moves it as it moves the first one (one with
-            a ``max_lr`` reads it as that). A function of the step count is followed. By default the lr is what the scheduler has for one more
-            group, or starts from :attr:`base_lr`, or follows the function that the optimizer follows.
+            a ``max_lr`` reads it as that). A function of the step count is followed. By default the lr is what the
+            scheduler has for one more group, or starts from :attr:`base_lr`, or follows the function that the optimizer
+            follows.
         weight_decay : float, optional
             By default the optimizer's.
 
@@ -447,7 +448,11 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             for group, schedule in zip(every, schedules, strict=True)
         )
         lrs = [group["lr"].in_force for group in every]
-        counts = self.step_count.value, self.skipped_steps.value
+        skip = self.nonfinite == "skip"
+        counters = [self.step_count, self.skipped_steps][
+            : 1 + skip
+        ]  # each State costs a compiled loop time
+        counts = [state.value for state in counters]
         traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
         before = self.opt_state.value if traced else self.opt_state.take()
         held = scheduler.held.value if any(schedules) else [None] * len(every)
@@ -455,7 +460,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             update_all.__wrapped__ if traced else update_all,
             options=self.options,
             groups=groups,
-            skip=self.nonfinite == "skip",
+            skip=skip,
         )
 
         def keep(forgiven=()):
@@ -463,7 +468,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             writes = [(self.opt_state, Accumulators(*memory))]
             for name, state in self.param_states.items():
                 writes.append((state, like(values[name], [moved[part] for part in parts[name]])))
-            writes += zip((self.step_count, self.skipped_steps), counts, strict=True)
+            writes += zip(counters, counts, strict=True)
             if any(schedules):
                 writes.append((scheduler.current_lrs, lrs))
             write_all(writes, forgiven)

@@ -215,8 +215,8 @@ class GroupLR(OptimState):
     @property
     def in_force(self):
         """The lr that the next step takes."""
-        own, lrs = OptimState.value.fget(self), self.scheduler.current_lrs.value
-        return lrs[self.index] if self.index < len(lrs) else own
+        lrs = self.scheduler.current_lrs.value
+        return lrs[self.index] if self.index < len(lrs) else OptimState.value.fget(self)
 
     @property
     def value(self):

@@ -410,6 +410,13 @@ def test_an_eager_update_is_one_dispatch(lr, tmp_path):
     assert runs and {name: whole[name] for name in runs} == dict.fromkeys(runs, 1)
 
 
+def test_a_compiled_update_reads_only_the_states_it_needs():
+    """Accumulators, step count, lr, decay, options: each costs every call of a compiled loop some microseconds."""
+    ours = optimizer({"w": state(1.0, 2.0)})
+    _, states = brainstate.transform.make_jaxpr(lambda g: ours.update({"w": g}))(jnp.ones(2))
+    assert len([one for one in states if not isinstance(one, brainstate.ParamState)]) == 5
+
+
 def test_nothing_nested_in_an_outer_trace():
     options = {"weight_decay": 0.1, "grad_clip_norm": 1.0, "grad_clip_value": 1.0}
     ours = optimizer({"w": state(1.0, 2.0)}, **options)
