@@ -1,5 +1,7 @@
 """The derived bounds: they hold in every region and way of running, and they are small enough to mean something."""
 
+from fractions import Fraction
+
 import arithmetic
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import sampled
 
-from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm
+from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm, weights
 from braintools_adadelta.oracle.bounds import ANY, PLAIN, bounds, edges, gamma, gradient_bounds, machine, region
 from braintools_adadelta.oracle.exact import CONTEXT, Step, exact, largest_root, step, walk
 from braintools_adadelta.oracle.ulp import FORMATS, float32
@@ -43,10 +45,10 @@ def draw(rng, fmt, eps, name, count):
     return np.array([x for x in g * rng.choice([-1, 1], count) if region(x, fmt, eps) == name], fmt.name)
 
 
-def share(got, state, fmt, form, **options):
+def share(got, state, fmt, form, traced=False, **options):
     """Return the largest error of each field as a share of its bound."""
     truth = step(np.zeros_like(state[0]), *state, **options)
-    allowed = bounds(truth, np.zeros_like(state[0]), *state[1:], fmt=fmt, form=form, **options)
+    allowed = bounds(truth, np.zeros_like(state[0]), *state[1:], fmt=fmt, form=form, traced=traced, **options)
     found = {}
     for field, x in zip(FIELDS, got, strict=True):
         rows = zip(exact(np.asarray(x)), getattr(truth, field), getattr(allowed, field), strict=True)
@@ -139,6 +141,33 @@ def test_E1_does_not_overflow(way):
 
 
 @each_dtype
+def test_E1_does_not_overflow_where_each_operation_is_rounded(dtype):
+    """For rho at random, near 1/2, near both ends; numpy fuses nothing."""
+    rng, fmt = np.random.default_rng(0), FORMATS[dtype]
+    e, square = np.full(2, float(fmt.max), dtype), np.square(np.array([float(largest_root(fmt))] * 2, dtype))
+    near = rng.uniform(0, 8, 500) * np.finfo(dtype).eps
+    with jax.enable_x64(dtype == "float64"):
+        for rho in np.concatenate([rng.uniform(0, 1, 500), 0.5 + near, 0.5 - near, 1 - near[near > 0], near]).tolist():
+            assert np.isfinite(average(e, square, rho)).all(), rho
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.3, 0.9, 0.999, 0.0, 0.5, 0.625, 1 - 2.0**-24])
+@each_dtype
+def test_the_weights_are_within_what_the_bound_allows_them(dtype, rho):
+    """The parts make nearly all of rho and 1 - rho, and never more; what needs no second part has none."""
+    eps = float(np.finfo(dtype).eps)
+    with jax.enable_x64(dtype == "float64"):
+        parts = weights(rho, np.zeros(1, dtype))
+    fits = lambda x: Fraction(float(np.asarray(float(x), dtype))) == x
+    exactly = Fraction(rho), 1 - Fraction(rho)
+    assert (len(parts) == 1) == all(map(fits, exactly))
+    for x, *both in zip(exactly, *parts, strict=True):
+        both = [Fraction(float(y)) for y in both]
+        assert 0 <= x - sum(both) <= 24 * (eps / 2) ** 2 * x and fits(both[-1])
+        assert len(both) == 1 or 0 < both[0] <= 1.5 * eps * x
+
+
+@each_dtype
 def test_inf_and_nan_speak_for_themselves(dtype):
     with jax.enable_x64(dtype == "float64"):
         zero = jnp.zeros(3, dtype)
@@ -152,20 +181,21 @@ def test_inf_and_nan_speak_for_themselves(dtype):
 GOALS = {"e_g2": 2.5, "delta": 3.5, "e_delta2": 6.0}
 
 
+@pytest.mark.skipif(arithmetic.fused("jit") == "none", reason="without a fused product chance decides between equals")
 @pytest.mark.parametrize("kind", sampled.STATES)
-def test_the_goals_are_met_and_nobody_is_better(kind):
-    """A million ordinary steps; ties count: E[g2] is computed as optax does."""
+def test_the_goals_are_met_and_nobody_is_better(kind, monkeypatch):
+    """A million ordinary steps, compiled, worst and mean."""
     state = sampled.states(kind, 2**20)
-    found = {name: sampled.errors(f, state) for name, f in sampled.STEPS.items()}
-    for field, goal in GOALS.items():
-        ours = found["ours"][field]
-        assert ours.max() <= goal
-        for name, other in found.items():
-            if name == "torch's order" and arithmetic.fused("jit") == "none":
-                continue  # then the two round E[g2] as often, and chance decides
-            assert ours.max() <= other[field].max(), (field, name)
-            if (kind, field, name) != ("first", "e_g2", "torch's order"):  # (1 - rho) g g there: worst 1.45, mean 0.382
-                assert ours.mean() <= other[field].mean(), (field, name)  # where ours has 1.40 and 0.384
+    for rho in (0.9, 0.99):
+        monkeypatch.setattr(sampled, "RHO", rho)
+        jax.clear_caches()  # rho is a constant of the compiled steps
+        found = {name: sampled.errors(f, state) for name, f in sampled.STEPS.items()}
+        for field, goal in GOALS.items():
+            ours = found["ours"][field]
+            assert ours.max() <= goal
+            for name, other in found.items():
+                assert ours.max() <= other[field].max(), (rho, field, name)
+                assert ours.mean() <= other[field].mean(), (rho, field, name)
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than double here")
@@ -178,10 +208,10 @@ def test_the_goals_are_met_in_float64(kind):
 
 
 def test_the_bounds_are_those_of_the_table():
-    """4, 6 and 13 roundings, if eps and flushing play no part; 3, 5.5 and 11 where the compiler fuses."""
+    """3, 5.5 and 11 roundings, if eps and flushing play no part; 2, 5 and 9 where the compiler fuses."""
     state, options = ([0.0], [1e15], [0.0], [0.0]), {"rho": 0.9, "eps": 1e-6}
     truth = step(*state, **options)
-    for fused, wanted in ((False, (4, 6, 13)), (True, (3, 5.5, 11))):
+    for fused, wanted in ((False, (3, 5.5, 11)), (True, (2, 5, 9))):
         m = machine(float32, fused=fused)
         allowed = bounds(truth, [0.0], [0.0], [0.0], fmt=float32, form=PLAIN, m=m, **options)
         for field, k in zip(FIELDS, wanted, strict=True):
@@ -202,15 +232,15 @@ def test_traced_rho_and_eps_count_as_their_values_in_working_precision(way):
         if way == "eager":
             args = (*args[:3], jnp.float32(rho), jnp.float32(eps))
         minus, after = f(*map(jnp.asarray, args))
-        found = share((after.e_g2, -minus, after.e_delta2), (g, e_g2, e_delta2), float32, PLAIN, rho=rho, eps=eps)
-        assert max(found.values()) <= 1, found
-        wrong = share((after.e_g2, -minus, after.e_delta2), (g, e_g2, e_delta2), float32, PLAIN, rho=0.9, eps=1e-6)
+        got, state = (after.e_g2, -minus, after.e_delta2), (g, e_g2, e_delta2)
+        assert max(share(got, state, float32, PLAIN, traced=True, rho=rho, eps=eps).values()) <= 1
+        wrong = share(got, state, float32, PLAIN, rho=0.9, eps=1e-6)
         assert rho == np.float32(0.9) or max(wrong.values()) > 1  # and the judge can tell
 
 
 @pytest.mark.parametrize("g", ["constant", "random"])
 def test_errors_stay_within_what_is_carried_over_many_steps(g):
-    """E[g2] within 4 u / (1 - rho) of the largest it was, whatever t is; E[Delta2] within a bound that grows with t."""
+    """E[g2] within 3 u / (1 - rho) of the largest it was, whatever t is; E[Delta2] within a bound that grows with t."""
     rng, steps, rho, eps = np.random.default_rng(0), 60, 0.9, 1e-6
     gs = np.float32(np.ones(steps) if g == "constant" else rng.normal(size=steps))
     update = jax.jit(lambda *s: adadelta(*s, rho, eps))
@@ -224,14 +254,14 @@ def test_errors_stay_within_what_is_carried_over_many_steps(g):
             assert abs(exact(got)[0] - want[0]) <= bound[0]
         pair, before = (e_g2, e_delta2), (truth.e_g2, truth.e_delta2)
         largest = max(largest, truth.e_g2[0])
-        assert carried.e_g2[0] <= 4.001 * 2.0**-24 / (1 - rho) * largest
+        assert carried.e_g2[0] <= 3.001 * 2.0**-24 / (1 - rho) * largest
 
 
 def test_what_was_broken_on_purpose_is_seen():
     """One more ulp than the bound on any field of any of 200 states is told apart."""
     g, e_g2, e_delta2 = (x[:200] for x in sampled.states("settled", 200))
     truth = step(np.zeros(200), g, e_g2, e_delta2, rho=0.9, eps=1e-6)
-    for form, most in ((PLAIN, 13.1), (ANY, 400)):
+    for form, most in ((PLAIN, 11.1), (ANY, 400)):
         allowed = bounds(truth, np.zeros(200), e_g2, e_delta2, fmt=float32, form=form, rho=0.9, eps=1e-6)
         for field in FIELDS:
             rows = zip(getattr(allowed, field), getattr(truth, field), strict=True)

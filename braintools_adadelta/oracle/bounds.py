@@ -130,15 +130,14 @@ def square_bound(x, a, m):
     return (2 * x + a) * a + m.u * (x + a) ** 2 + m.eta
 
 
-def average_bound(old, new, old_error, new_error, *, rho, m, form):
+def average_bound(old, new, old_error, new_error, *, rho, m, form, traced=False):
     """Bound the error of rho old + (1 - rho) new where `old` and the square `new` have the errors given."""
     inherited = rho * old_error + (1 - rho) * new_error
     before, square = old + old_error, new + new_error
     if form == PLAIN:
-        rounded = (
-            gamma(3, m.u) * rho * before + gamma(2 if m.fused else 3, m.u) * (1 - rho) * square
-        )
-        return inherited + rounded + 4 * m.eta * (1 + gamma(3, m.u))
+        small = 64 * m.u  # what happens among the small parts of the weights, in u
+        kept, added = gamma(3 + small, m.u), gamma(2 + traced - m.fused + small, m.u)
+        return inherited + kept * rho * before + added * (1 - rho) * square + 8 * m.eta * (1 + kept)
     return inherited + gamma(6, m.u) * max(before, square) + 4 * m.eta * (1 + gamma(6, m.u))
 
 # %% ../../nbs/12_error_analysis.ipynb #c26
@@ -202,6 +201,7 @@ def bounds(
     largest=None,
     stored=None,
     m=None,
+    traced=False,
     **doors,
 ):
     """Bound the error of every field of an exact `step` that was taken from `theta, e_g2, e_delta2`.
@@ -224,6 +224,8 @@ def bounds(
         The format of theta, where it is narrower than the working precision.
     m : Machine, optional
         What is known of the arithmetic. Without it, nothing but that each operation is rounded once and may flush.
+    traced : bool, default False
+        Whether rho is an array, from which 1 - rho is formed in working precision.
 
     Returns
     -------
@@ -241,7 +243,7 @@ def bounds(
     for i, a in enumerate(a_g):
         g, before = abs(step.decayed[i]), carried.e_delta2[i]
         g = g if largest is None else min(g, largest)
-        options = {"rho": rho, "m": m, "form": form}
+        options = {"rho": rho, "m": m, "form": form, "traced": traced and rho < 1 / mp.mpf(2)}
         b_g2 = average_bound(e_g2[i], g * g, carried.e_g2[i], square_bound(g, a, m), **options)
         b, b2 = delta_bounds(
             g, step.e_g2[i], e_delta2[i], a, (before, b_g2), eps=eps, m=m, form=form
