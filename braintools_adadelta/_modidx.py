@@ -72,6 +72,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'braintools_adadelta.names.name_of': ('2_names.html#name_of', 'braintools_adadelta/names.py'),
                                            'braintools_adadelta.names.numbers_in': ( '2_names.html#numbers_in',
                                                                                      'braintools_adadelta/names.py'),
+                                           'braintools_adadelta.names.places_of': ( '2_names.html#places_of',
+                                                                                    'braintools_adadelta/names.py'),
                                            'braintools_adadelta.names.short': ('2_names.html#short', 'braintools_adadelta/names.py'),
                                            'braintools_adadelta.names.states_in': ( '2_names.html#states_in',
                                                                                     'braintools_adadelta/names.py')},

@@ -25,6 +25,14 @@ class Relative:
         return type(self)
 
 
+def is_frozen(param_states, caller):
+    """Say whether a trainer of braintools, in the frame `caller`, registers nothing, as it has warned that it would.
+
+    It does so for a model that is frozen as a whole. From anybody else nothing to train is a mistake.
+    """
+    return param_states == {} and caller.f_globals.get("__name__", "").startswith("braintools.trainer")
+
+
 def family(scheduler):
     """Return `scheduler` and the schedulers that it is made of."""
     return [scheduler, *(one for part in getattr(scheduler, "schedulers", ()) for one in family(part))]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'is_leaf', 'keys_of', 'name_of', 'short', 'states_in', 'leaves_of', 'like', 'numbers_in', 'check_parameter',
-           'check_devices', 'check_unchanged', 'gradient_of']
+           'places_of', 'check_devices', 'check_unchanged', 'gradient_of']
 
 # %% ../nbs/05_2_names.ipynb #c3
 from collections.abc import Iterator
@@ -126,20 +126,29 @@ def check_parameter(name, leaf, options):
         )
 
 
-def check_devices(**trees):
-    """Refuse arrays, in dictionaries by name, that were put on different devices: one compiled call cannot take them."""
+def places_of(**trees):
+    """Return {ids of devices: an example} for the arrays, in dictionaries by name, that were put somewhere."""
     places = {}
     for what, tree in trees.items():
         for name, leaf in tree.items():
             for x in jax.tree.leaves(leaf):
-                if isinstance(x, jax.Array) and x.committed:
+                if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.committed:
                     ids = sorted(device.id for device in x.devices())
                     places.setdefault(str(ids), f"{what} {name!r} on the devices {ids}")
-    if len(places) > 1:
-        raise ValueError(
-            f"there is {' and '.join(places.values())}: an update is one compiled call over all parameters, so put all"
-            " on the same devices, or shard them over one mesh (jax.sharding), or take an optimizer for each device."
-        )
+    return places
+
+
+def check_devices(**trees):
+    """Refuse arrays, in dictionaries by the same names, that are on different devices: first those of one name, then all."""
+    names = next(iter(trees.values()))
+    alone = [{what: {name: tree[name]} for what, tree in trees.items()} for name in names]
+    for together in (*alone, trees):
+        if len(places := places_of(**together)) > 1:
+            raise ValueError(
+                f"there is {' and '.join(places.values())}: a parameter, its gradient and its accumulators must be on the"
+                " same devices, and with grad_clip_norm or nonfinite='skip' all parameters must. Put them there, or shard"
+                " all over one mesh (jax.sharding), or take an optimizer for each device."
+            )
 
 
 def check_unchanged(parameters, e_g2):

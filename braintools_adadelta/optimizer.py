@@ -7,6 +7,7 @@ __all__ = ['update_all', 'count_on', 'option', 'Signature', 'Adadelta']
 
 # %% ../nbs/05_optimizer.ipynb #c3
 import inspect
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from braintools_adadelta.names import (
     leaves_of,
     like,
     name_of,
+    places_of,
     short,
     states_in,
 )
@@ -222,6 +224,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._keys = {}
+        self._apart = False  # whether parameters are on different devices, where no compiled call can take them all
         self._detached = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
 
@@ -288,7 +291,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         ValueError
             If there is no State in it, two States have one name, or rho or eps is lost in a parameter's precision.
         """
-        new, relinked, _ = self._sorted_out(param_states)
+        if compat.is_frozen(param_states, sys._getframe(1)):
+            new, relinked = {}, {}
+        else:
+            new, relinked, _ = self._sorted_out(param_states)
         if new or relinked:
             check_trace(self.step_count, "parameters cannot be registered")
         self._add(new, relinked, self.param_groups[0])
@@ -403,6 +409,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         else:
             both = zip(self.opt_state.value, zeros, strict=True)
             self.opt_state.value = Accumulators(*(old | added for old, added in both))
+        self._apart = len(places_of(accumulator=self.opt_state.value.e_g2)) > 1
         for name, (keys, state) in (new | relinked).items():
             home = next((one for one in self.param_groups if name in one["params"]), group)
             home["params"][name] = self.param_states[name] = state
@@ -457,7 +464,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         before = self.opt_state.value if traced else self.opt_state.take()
         held = scheduler.held.value if any(schedules) else [None] * len(every)
         take_step = partial(
-            update_all.__wrapped__ if traced else update_all,
+            update_all.__wrapped__ if traced or self._apart else update_all,
             options=self.options,
             groups=groups,
             skip=skip,

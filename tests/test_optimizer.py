@@ -4,6 +4,7 @@ import glob
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import brainstate
 import braintools
@@ -110,24 +111,45 @@ for update in [lambda g: optimizer.update({"w": g})] * 3 + [train] * 3:
     assert done.returncode == 0, done.stderr
 
 
-def test_parameters_on_different_devices_are_refused():
+def test_parameters_on_different_devices():
+    """Each is trained where it is; what needs all of them at once says where they are."""
     code = """
 import jax, jax.numpy as jnp, brainstate
+from exactly import assert_near_exact
 from braintools_adadelta import Adadelta
-a, b = (brainstate.ParamState(jax.device_put(jnp.ones(2), device)) for device in jax.devices()[:2])
-optimizer = Adadelta().register_trainable_weights({"a": a, "b": b})
-for grads in ({"a": a.value, "b": b.value}, {"a": b.value, "b": jnp.ones(2)}):
+from braintools_adadelta.oracle.bounds import PLAIN
+options = {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.1, "grad_clip_value": 3.0}
+a, b = (brainstate.ParamState(jax.device_put(jnp.array([4.0, -1.0]), device)) for device in jax.devices()[:2])
+before = {"a": a.value, "b": b.value}
+grads = {"a": jnp.array([8.0, 0.5]), "b": jax.device_put(jnp.ones(2), jax.devices()[1])}
+optimizer = Adadelta(lr=lambda step: 0.5, **options).register_trainable_weights({"a": a, "b": b})
+for _ in range(3):
+    optimizer.update(grads)
+assert_near_exact({"a": a.value, "b": b.value}, before, [grads] * 3, lr=0.5, form=PLAIN, **options)
+for home, state in zip(jax.devices(), (a, b)):
+    name = "a" if state is a else "b"
+    assert {home} == state.value.devices() == optimizer.opt_state.value.e_g2[name].devices()
+after = str((a.value, b.value, optimizer.state_dict()))
+swapped, norm, skip = {"a": grads["b"], "b": grads["b"]}, {"grad_clip_norm": 1.0}, {"nonfinite": "skip"}
+for given, options in ((swapped, {}), (grads, norm), (grads, skip)):
+    for name, value in options.items():
+        setattr(optimizer, name, value)
     try:
-        optimizer.update(grads)
+        optimizer.update(given)
     except ValueError as error:
         print(error)
+    assert str((a.value, b.value, optimizer.state_dict())) == after
+    optimizer.grad_clip_norm = None
 Adadelta().register_trainable_weights({"b": b}).update({"b": jnp.ones(2)})
 """
-    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    here = str(Path(__file__).parent)
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": here}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = "there is parameter 'a' on the devices [0] and parameter 'b' on the devices [1]: an update is one"
-    assert len(done.stdout.splitlines()) == 2 and all(line.startswith(said) for line in done.stdout.splitlines())
+    of_one, *of_all = done.stdout.splitlines()
+    said = "there is parameter 'a' on the devices [0] and {} on the devices [1]: a parameter, its gradient".format
+    assert of_one.startswith(said("gradient 'a'"))
+    assert len(of_all) == 2 and all(line.startswith(said("parameter 'b'")) for line in of_all)
 
 
 # ---------------------------------------------------------------------------------------------------------- mistakes
