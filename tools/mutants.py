@@ -54,6 +54,7 @@ NAMES = {
     "isfinite": "isnan",
     "sqrt": "square",
 }
+SYMMETRIC = "minimum", "maximum", "result_type", "promote_types"
 
 
 def changes(node):
@@ -81,7 +82,7 @@ def changes(node):
         case ast.If():
             yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))
         case ast.Call():
-            symmetric = isinstance(node.func, ast.Attribute) and node.func.attr in ("minimum", "maximum")
+            symmetric = isinstance(node.func, ast.Attribute) and node.func.attr in SYMMETRIC
             for i in range(0 if symmetric else len(node.args) - 1):
                 if not any(isinstance(a, ast.Starred) for a in node.args[i : i + 2]):
                     yield lambda n, i=i: n.args.insert(i, n.args.pop(i + 1))
