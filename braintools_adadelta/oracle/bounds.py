@@ -215,7 +215,7 @@ def bounds(
     fmt : Format
         The working precision of the implementation that is judged.
     form : {ANY, PLAIN}
-        Whether any association of operations is allowed, or that of :mod:`braintools_adadelta.equations`.
+        Whether any association of operations that is in use is allowed, or only that of :mod:`braintools_adadelta.equations`.
     carried : braintools_adadelta.oracle.exact.Step, optional
         Bounds on the errors of the state before; None where the implementation started from just that state.
     lr, rho, eps, largest, **doors
