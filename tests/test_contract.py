@@ -593,6 +593,7 @@ UNITS = {  # (unit of the parameter, of its gradient) for two parameters, what t
     "loss in mV2, another scale": ([(u.mV, u.mV), (u.nS, u.volt**2 / u.nS)], [1, 1e6]),
     "loss in mV2, a plain parameter": ([(u.mV, u.mV), (None, u.mV**2)], [1, 1]),
     "a plain parameter": ([(u.mV, 1 / u.mV), (None, None)], [1, 1]),
+    "a plain parameter, a pure gradient": ([(u.mV, 1 / u.mV), (None, u.mV / u.volt)], [1, 1e-3]),
     "plain gradient": ([(u.mV, None), (None, None)], "'a' has no unit and the parameter is in mV: pass a Quantity"),
     "two losses": ([(u.mV, 1 / u.mV), (u.nS, 1 / u.mV)], "'b' is in .*that of 'a' says"),
     "mixed labels": ([(u.mV, 1 / u.mV), (u.nS, u.nS)], "'b' is in nS, as if the loss were in .*: pass the gradients"),
