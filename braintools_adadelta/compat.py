@@ -1,5 +1,6 @@
 """Living beside braintools without importing it: the only module of the optimizer that names it."""
 
+import copy
 import sys
 
 import brainstate
@@ -30,7 +31,26 @@ def is_frozen(param_states, caller):
 
     It does so for a model that is frozen as a whole. From anybody else nothing to train is a mistake.
     """
-    return param_states == {} and caller.f_globals.get("__name__", "").startswith("braintools.trainer")
+    return (
+        isinstance(param_states, dict)
+        and not param_states
+        and caller.f_globals.get("__name__", "").startswith("braintools.trainer")
+    )
+
+
+def is_known(scheduler):
+    """Say whether the class of `scheduler` is one of ours or of braintools', and not a user's."""
+    return type(scheduler).__module__.split(".")[0] in ("braintools", "braintools_adadelta")
+
+
+def load(scheduler, state):
+    """Let `scheduler` load `state`. If it fails, it is what it was."""
+    before = scheduler.state_dict()
+    try:
+        scheduler.load_state_dict(state)
+    except Exception:
+        scheduler.load_state_dict(before)
+        raise
 
 
 def family(scheduler):
@@ -84,12 +104,30 @@ def append_lr(optimizer, index, lr):
     base = spec.check("lr", optimizer.base_lr if given is None else given)
     measure = float(first.max_lrs[0] if peaks else scheduler.base_lrs[0])
     ratio = base / measure if measure else 1.0
+    before = [(one, copy.deepcopy(lists_of(one)), one.current_lrs.value) for one in family(scheduler)]
+    try:
+        return _append(scheduler, index, lr, base, ratio, peaks)
+    except ZeroDivisionError:
+        for one, lists, lrs in before:
+            vars(one).update(lists)
+            one.current_lrs.value = lrs
+        raise ValueError(
+            f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}, which divides by it: take a positive number,"
+            " or set the lr of the group to 0 between two steps."
+        ) from None
+
+
+def lists_of(scheduler):
+    """Return the lists of `scheduler` that have an lr for each group, by name."""
+    names = ("base_lrs", "max_lrs", "min_lrs") if hasattr(scheduler, "max_lrs") else ("base_lrs",)
+    return {name: getattr(scheduler, name) for name in names if hasattr(scheduler, name)}
+
+
+def _append(scheduler, index, lr, base, ratio, peaks):
     for one in family(scheduler):
-        for name in ("base_lrs", "max_lrs", "min_lrs"):
-            if name == "base_lrs" or hasattr(one, "max_lrs") and hasattr(one, name):
-                values = getattr(one, name)
-                values += [values[0] * ratio] * (index + 1 - len(values))
-                values[index] = values[index] if lr is None else values[0] * ratio
+        for values in lists_of(one).values():
+            values += [values[0] * ratio] * (index + 1 - len(values))
+            values[index] = values[index] if lr is None else values[0] * ratio
     if not peaks:
         scheduler.base_lrs[index] = base
     for one in reversed(family(scheduler)):  # the parts first: the whole asks them

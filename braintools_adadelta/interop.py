@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .names import keys_of, name_of
+from .leaf import bare, is_quantity
+from .names import keys_of, like, name_of
 from .saving import filled, flat, plain
 
 __all__ = ["from_optax", "from_torch", "to_braintools", "to_optax", "to_torch"]
@@ -23,7 +24,9 @@ def _trees(optimizer):
 def _load(optimizer, e_g2, e_delta2, step_count):
     """Load accumulators by name. What does not fit is refused, and nothing is changed."""
     memory = {"e_g2": flat(plain(e_g2)), "e_delta2": flat(plain(e_delta2))}
-    optimizer.load_state_dict(optimizer.state_dict() | {"opt_state": memory, "step_count": step_count})
+    state = optimizer.state_dict() | {"opt_state": memory, "step_count": step_count}
+    del state["lr_scheduler"]  # what is read at the step count is read at the new one
+    optimizer.load_state_dict(state)
 
 
 def to_optax(optimizer):
@@ -130,8 +133,9 @@ def to_braintools(optimizer, state_dict):
 
     def leaf(path, old):
         _, field, *name = keys_of(path)
-        return jnp.asarray(saved["step_count"] if field == "count" else memory[field][name_of(name)], old.dtype)
+        new = saved["step_count"] if field == "count" else memory[field][name_of(name)]
+        return like(old, [jnp.asarray(new, bare(old).dtype)])
 
-    chain = jax.tree.map_with_path(leaf, state_dict["opt_state"])
+    chain = jax.tree.map_with_path(leaf, state_dict["opt_state"], is_leaf=is_quantity)
     same = {"step_count": int(saved["step_count"]), "lr": float(saved["lr"]), "base_lr": float(saved["base_lr"])}
     return state_dict | same | {"opt_state": chain}

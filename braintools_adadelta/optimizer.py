@@ -26,12 +26,14 @@ from braintools_adadelta.names import (
     leaves_of,
     like,
     name_of,
+    names_of,
     places_of,
     short,
     states_in,
+    unit_of,
 )
 from .saving import checked, filled, fit, not_picklable, pickled, revive
-from .schedule import Group, GroupLR, LRScheduler
+from .schedule import Group, GroupLR, LRScheduler, check_lr
 from braintools_adadelta.states import (
     AccumulatorState,
     Fixed,
@@ -84,6 +86,7 @@ def update_all(theta, g, before, lrs, counts, held, *, options, groups, skip=Fal
 
 def count_on(count, happened):
     """Return `count`, one higher if it `happened`; it saturates, where plain addition would wrap."""
+    count = jnp.asarray(count)
     return count + (happened & (count < jnp.iinfo(count.dtype).max)).astype(count.dtype)
 
 # %% ../nbs/05_optimizer.ipynb #c8
@@ -187,7 +190,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
     """
 
     __signature__ = Signature()
-    graph_invisible_attrs = ("_keys", "_fixed", "_detached", "param_groups")
+    graph_invisible_attrs = ("_keys", "_units", "_fixed", "_detached", "param_groups")
 
     def __init__(
         self,
@@ -212,7 +215,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         if not hasattr(lr, "attach_optimizer"):
             lr = LRScheduler(lr, per_update=callable(lr))
         for base in lr.base_lrs:
-            spec.check("lr", base)
+            check_lr(base)
         self._lr_scheduler = lr
         self._base_lr = lr.base_lrs[0]
         self._current_lr = GroupLR(self._base_lr, lr, 0)
@@ -223,7 +226,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.param_groups_opt_states = []
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
-        self._keys = {}
+        self._keys, self._units = {}, {}
+        self._changes = OptimState(
+            Fixed(0)
+        )  # of what is registered: compiled steps that have seen fewer are made anew
         self._apart = False  # whether parameters are on different devices, where no compiled call can take them all
         self._detached = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
@@ -291,10 +297,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         ValueError
             If there is no State in it, two States have one name, or rho or eps is lost in a parameter's precision.
         """
-        if compat.is_frozen(param_states, sys._getframe(1)):
-            new, relinked = {}, {}
-        else:
-            new, relinked, _ = self._sorted_out(param_states)
+        frozen = compat.is_frozen(param_states, sys._getframe(1))
+        new, relinked, _ = ({}, {}, set()) if frozen else self._sorted_out(param_states)
         if new or relinked:
             check_trace(self.step_count, "parameters cannot be registered")
         self._add(new, relinked, self.param_groups[0])
@@ -302,15 +306,16 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
 
     def add_param_group(
         self,
-        param_states: Any,
+        params: Any,
         lr: float | Callable | None = None,
         weight_decay: float | None = None,
+        **others: Any,
     ) -> None:
         """Train some parameters with a learning rate and a decay of their own; all else is common, the norm of G1 too.
 
         Parameters
         ----------
-        param_states : dict, list or other pytree of brainstate.State
+        params : dict, list or other pytree of brainstate.State
             As in :meth:`register_trainable_weights`. What is registered already moves to the group and keeps its
             accumulators.
         lr : float or callable, optional
@@ -320,6 +325,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             follows.
         weight_decay : float, optional
             By default the optimizer's.
+        **others
+            Kept in the group, such as a name, and not used.
 
         Raises
         ------
@@ -332,7 +339,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 "no parameters: call register_trainable_weights() before add_param_group()."
             )
         check_trace(self.step_count, "a group cannot be added")
-        new, relinked, known = self._sorted_out(param_states)
+        new, relinked, known = self._sorted_out(params)
         for group in self.param_groups[1:]:
             for name in known | relinked.keys():
                 if name in group["params"]:
@@ -344,21 +351,19 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         )
         index = len(self.param_groups)
         lr = compat.append_lr(self, index, lr)
-        group = Group({}, GroupLR(lr, self._lr_scheduler, index), decay)
+        group = Group({}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
         self._add(new, relinked, group)
-        for name in known:
+        for name in (known | relinked.keys()) & self.param_groups[0]["params"].keys():
             group["params"][name] = self.param_groups[0]["params"].pop(name)
 
     def _sorted_out(self, param_states):
         """Return what in `param_states` is new and what relinked, as {name: (keys, State)}, and the names of the rest."""
         names = {id(state): name for name, state in self.param_states.items()}
-        leaves = {
-            leaf
-            for name, state in self.param_states.items()
-            for leaf in leaves_of(name, state.value)
-        }
+        leaves = set().union(
+            *(names_of(leaves_of(name, state.value)) for name, state in self.param_states.items())
+        )
         new, relinked, known = {}, {}, set()
         for keys, state in states_in(param_states):
             name = name_of(keys)
@@ -368,22 +373,22 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             names[id(state)] = name
             if name in self._detached and name not in relinked:
                 got, ours = (
-                    {k: bare(x).shape for k, x in leaves_of(name, one.value).items()}
+                    {k: (bare(x).shape, unit_of(x)) for k, x in leaves_of(name, one.value).items()}
                     for one in (state, self.param_states[name])
                 )
                 if got != ours:
                     raise ValueError(
-                        f"parameter {name!r} has the shapes {got}, its accumulators {ours}:"
+                        f"parameter {name!r} has the shapes and units {got}, its accumulators {ours}:"
                         " register the model that the optimizer was trained with."
                     )
                 relinked[name] = keys, state
                 continue
             parts = leaves_of(name, state.value)
-            if name in self.param_states or name in new or leaves & parts.keys():
+            if name in self.param_states or name in new or leaves & names_of(parts):
                 raise ValueError(
                     f"two States are named {name!r}: give each parameter a name of its own."
                 )
-            leaves |= parts.keys()
+            leaves |= names_of(parts)
             for part, leaf in parts.items():
                 check_parameter(part, leaf, self.options)
             new[name] = keys, state
@@ -407,18 +412,25 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         if self.opt_state is None:
             self.opt_state = AccumulatorState(zeros)
         else:
-            both = zip(self.opt_state.value, zeros, strict=True)
+            both = zip(self.opt_state.look(), zeros, strict=True)
             self.opt_state.value = Accumulators(*(old | added for old, added in both))
-        self._apart = len(places_of(accumulator=self.opt_state.value.e_g2)) > 1
+        self._apart = len(places_of(accumulator=self.opt_state.look().e_g2)) > 1
+        self._units |= {part: unit_of(leaf) for part, leaf in parts.items()}
         for name, (keys, state) in (new | relinked).items():
             home = next((one for one in self.param_groups if name in one["params"]), group)
             home["params"][name] = self.param_states[name] = state
             self._keys[name] = keys
         self._detached -= relinked.keys()
+        if new or relinked or group is not self.param_groups[0]:
+            self._changes.value = Fixed(self._changes.value.value + 1)
 
     # --------------------------------------------------------------------- steps
 
     def update(self, grads: Any, **extra_args) -> None:
+        """Take one step; calls :meth:`step`, which a subclass may override."""
+        self.step(grads, **extra_args)
+
+    def step(self, grads: Any, **extra_args) -> None:
         """Take one step: change every registered State, the accumulators and the step count in place.
 
         Parameters
@@ -437,10 +449,11 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         """
         if self.opt_state is None:
             raise ValueError("no parameters: call register_trainable_weights() before update().")
+        _ = self._changes.value  # read, so that a compiled step depends on it
         values = {name: state.value for name, state in self.param_states.items()}
         parts = {name: leaves_of(name, value) for name, value in values.items()}
         theta = {part: leaf for leaves in parts.values() for part, leaf in leaves.items()}
-        check_unchanged(theta, self.opt_state.value.e_g2)
+        check_unchanged(theta, self.opt_state.look().e_g2, self._units)
         g = {}
         for name, value in values.items():
             g |= gradient_of(name, self._keys[name], value, grads)
@@ -460,8 +473,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             : 1 + skip
         ]  # each State costs a compiled loop time
         counts = [state.value for state in counters]
-        traced = is_traced(theta, g, self.opt_state.value, lrs, counts)
-        before = self.opt_state.value if traced else self.opt_state.take()
+        traced = is_traced(theta, g, self.opt_state.look(), lrs, counts)
+        before = self.opt_state.look() if traced else self.opt_state.take()
         held = scheduler.held.value if any(schedules) else [None] * len(every)
         take_step = partial(
             update_all.__wrapped__ if traced or self._apart else update_all,
@@ -479,6 +492,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             if any(schedules):
                 writes.append((scheduler.current_lrs, lrs))
             write_all(writes, forgiven)
+            self.opt_state.loan.given = traced  # what came of an eager call nobody else has
 
         done = []
         try:
@@ -491,10 +505,6 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             elif not traced:
                 check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)
             raise
-
-    def step(self, grads: Any, **extra_args) -> None:
-        """Take one step; the same as :meth:`update`."""
-        self.update(grads)
 
     # ------------------------------------------------------------- learning rate
 
@@ -532,9 +542,9 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             " optimizer with another scheduler."
         )
 
-    def lr_apply(self, f: Callable) -> None:
-        """Put ``f(lr)`` in force."""
-        self._lr_scheduler.apply(f)
+    def lr_apply(self, apply_fn: Callable) -> None:
+        """Put ``apply_fn(lr)`` in force."""
+        self._lr_scheduler.apply(lambda lr: check_lr(apply_fn(lr)))
 
     def add_scheduler(self, scheduler: Any) -> None:
         """Keep `scheduler` in :attr:`schedulers`, for :meth:`get_last_lr`."""
@@ -595,17 +605,19 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 "no parameters: call register_trainable_weights() before load_state_dict()."
             )
         check_trace(self.step_count, "a state cannot be loaded")
-        saved, ours = checked(state_dict, self.state_dict()), self.opt_state.value
+        known = compat.is_known(self._lr_scheduler)
+        saved, ours = checked(state_dict, self.state_dict(), known), self.opt_state.look()
         after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
         if saved.scheduler is not None:
-            numbers = filled(self._lr_scheduler.state_dict(), saved.scheduler)
-            number = lambda x: x if isinstance(x, int | float) else jnp.asarray(x)
-            self._lr_scheduler.load_state_dict(jax.tree.map(number, numbers))
-        for group, lr, decay in zip(self.param_groups, saved.lrs, saved.decays, strict=True):
-            group["weight_decay"] = decay
-            group["lr"].show(lr)
+            number = lambda x: jnp.asarray(x) if hasattr(x, "dtype") else x
+            compat.load(self._lr_scheduler, jax.tree.map(number, saved.scheduler))
         self._base_lr = saved.base_lr
         self.step_count.value, self.skipped_steps.value = saved.counts
+        anew = saved.scheduler is None and hasattr(self._lr_scheduler, "restart")
+        follows = self._lr_scheduler.restart(self.step_count.value) if anew else {}
+        for k, (group, lr) in enumerate(zip(self.param_groups, saved.lrs, strict=True)):
+            group["weight_decay"] = saved.decays[k]
+            group["lr"].show(follows.get(k, lr))
         self.opt_state.value = after
 
     # -------------------------------------------------------------------- copies
@@ -625,6 +637,11 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 "an optimizer cannot be copied by brainstate.graph.clone or treefy_merge: take copy.deepcopy(optimizer)."
             )
         return self.__getattribute__(name)  # says what is missing
+
+    def __copy__(self):
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))  # the same States: it trains the same model
+        return twin
 
     def __deepcopy__(self, memo=None):
         shared = []

@@ -502,6 +502,13 @@ def test_accumulators_are_stored_as_chosen(dtype, stored):
     assert (w.value < 0).all() and np.isfinite(ours.opt_state.value.e_g2["w"].astype(jnp.float32)).all()
 
 
+def test_what_is_not_finite_stays_so_in_narrower_accumulators():
+    w = state(0.0, 0.0, 0.0)
+    ours = Adadelta(accumulator_dtype=jnp.float16).register_trainable_weights({"w": w})
+    ours.update({"w": jnp.array([jnp.inf, -jnp.inf, jnp.nan])})
+    assert str(ours.opt_state.value.e_g2["w"].tolist()) == "[inf, inf, nan]"
+
+
 def test_wider_accumulators_make_the_arithmetic_wide():
     with jax.enable_x64(True):
         w = state(4.0, dtype=jnp.float32)
