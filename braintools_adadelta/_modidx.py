@@ -129,6 +129,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'braintools_adadelta/optimizer.py'),
                                                'braintools_adadelta.optimizer.Adadelta.weight_decay': ( 'optimizer.html#adadelta.weight_decay',
                                                                                                         'braintools_adadelta/optimizer.py'),
+                                               'braintools_adadelta.optimizer.Constants': ( 'optimizer.html#constants',
+                                                                                            'braintools_adadelta/optimizer.py'),
                                                'braintools_adadelta.optimizer.Signature': ( 'optimizer.html#signature',
                                                                                             'braintools_adadelta/optimizer.py'),
                                                'braintools_adadelta.optimizer.Signature.__get__': ( 'optimizer.html#signature.__get__',

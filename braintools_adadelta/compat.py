@@ -106,7 +106,7 @@ def append_lr(optimizer, index, lr):
     ratio = base / measure if measure else 1.0
     before = [(one, copy.deepcopy(lists_of(one)), one.current_lrs.value) for one in family(scheduler)]
     try:
-        return _append(scheduler, index, lr, base, ratio, peaks)
+        return extend(scheduler, index, base, ratio, keep=lr is None, peaks=peaks)
     except ZeroDivisionError:
         for one, lists, lrs in before:
             vars(one).update(lists)
@@ -123,11 +123,12 @@ def lists_of(scheduler):
     return {name: getattr(scheduler, name) for name in names if hasattr(scheduler, name)}
 
 
-def _append(scheduler, index, lr, base, ratio, peaks):
+def extend(scheduler, index, base, ratio, *, keep, peaks):
+    """Give `scheduler` and its parts a group number `index`, and return its lr; with `keep`, what they have for it stays."""
     for one in family(scheduler):
         for values in lists_of(one).values():
             values += [values[0] * ratio] * (index + 1 - len(values))
-            values[index] = values[index] if lr is None else values[0] * ratio
+            values[index] = values[index] if keep else values[0] * ratio
     if not peaks:
         scheduler.base_lrs[index] = base
     for one in reversed(family(scheduler)):  # the parts first: the whole asks them

@@ -2,8 +2,8 @@
 
 Every constant, operator, comparison, condition, negation and pair of arguments of the three modules that compute is
 changed in turn, in a copy. A mutant that no test notices is a survivor: it is printed, and either tools/survivors.txt
-says why it is none, or the run fails. (The ready-made tools mutate a tree in place, which editable installs, generated
-modules and tests in subprocesses do not bear.)
+says why it is none, or the run fails. One that stands there is tried with the quick tests alone. (The ready-made tools
+mutate a tree in place, which editable installs, generated modules and tests in subprocesses do not bear.)
 """
 
 import argparse
@@ -124,8 +124,20 @@ def mutants(module):
         yield f"{module}:{node.lineno} {before}  ->  {ast.unparse(new).splitlines()[0]}", source
 
 
-def survives(task):
-    """Run the tests on the package with one module replaced, in this process, which is a fork; say whether all pass."""
+class Killer:
+    """The first test that fails."""
+
+    name = None
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.name = self.name or report.nodeid
+
+    pytest_collectreport = pytest_runtest_logreport
+
+
+def killer(task):
+    """Run the tests on the package with one module replaced, in a fork; return the one that fails."""
     (module, name, source), names = task
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -142,8 +154,32 @@ def survives(task):
         if names == THEN:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
             tests += ["--implementation=braintools_adadelta"]
-        options = ["-xq", "--assert=plain", "-p", "no:cacheprovider"]
-        return task[0], pytest.main([*options, *map(str, tests)]) == 0
+        options, first = ["-xq", "--assert=plain", "-p", "no:cacheprovider"], Killer()
+        passed = pytest.main([*options, *map(str, tests)], plugins=[first]) == 0
+        return task[0], None if passed else first.name or "the import"
+
+
+def survivors():
+    """Return {mutant, without its line number: the reason why it is none}."""
+    lines = (ROOT / "tools/survivors.txt").read_text().splitlines()
+    lines = [line.strip() for line in lines if line and not line.startswith("#")]
+    return dict(zip(lines[::2], lines[1::2], strict=True))
+
+
+def without_line(name):
+    return name.split(":")[0] + " " + name.split(" ", 1)[1]
+
+
+PAGE = """# What the tests notice
+
+Made by `make mutants`: {modules} are changed in one place at a time, a constant, an operator, a
+comparison, a condition, two arguments, and the tests run. Of {total} such mutants {killed} are noticed. The other
+{alive} are none: they change nothing that is promised.
+
+| mutant | why it is none |
+| --- | --- |
+{rows}
+"""
 
 
 def main():
@@ -159,30 +195,34 @@ def main():
     original = MODULES[0], "", (ROOT / f"braintools_adadelta/{MODULES[0]}.py").read_text()
     for package in LOADED:
         importlib.import_module(package)
-    alive = [*every, original]
+    known, alive, dead = survivors(), [*every, original], {}
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for tests in FIRST, THEN:
-            running = pool.imap_unordered(survives, [(mutant, tests) for mutant in alive])
-            total, alive = len(alive), []
-            for mutant, passed in tqdm(running, total=total, unit="mutant"):
-                if passed:
-                    alive.append(mutant)
+            listed = [mutant for mutant in alive if tests is THEN and without_line(mutant[1]) in known]
+            tried = [mutant for mutant in alive if mutant not in listed]
+            running = pool.imap_unordered(killer, [(mutant, tests) for mutant in tried])
+            alive = listed
+            for mutant, test in tqdm(running, total=len(tried), unit="mutant"):
+                if test is None:
+                    alive = [*alive, mutant]
                     tqdm.write(f"passes {', '.join(tests)}: {mutant[1] or 'the package as it is'}")
-    if original not in alive:
-        raise SystemExit("the tests fail without any mutant")
-    alive = [name for _, name, _ in alive if name]
-    known = {}
-    if (path := ROOT / "tools/survivors.txt").exists():
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-        known = dict(zip(lines[::2], lines[1::2], strict=True))  # a mutant, and below it the reason
-    without_line = lambda name: name.split(":")[0] + " " + name.split(" ", 1)[1]
-    killed = len(every) - len(alive)
-    harmful = len(every) - sum(without_line(name) in known for name in alive)  # the others change nothing that counts
-    print(f"{killed} of {len(every)} mutants killed, {killed / harmful:.1%} of those that are not equivalent; alive:")
-    for name in sorted(alive):
-        print(f"  {name}\n      {known.get(without_line(name), 'NO REASON IS GIVEN IN tools/survivors.txt').strip()}")
-    if killed < 0.95 * harmful or any(without_line(name) not in known for name in alive):
+                elif mutant is original or not mutant[1]:
+                    raise SystemExit(f"{test} fails without any mutant")
+                else:
+                    dead[mutant[1]] = test
+    alive = sorted(name for _, name, _ in alive if name)
+    reason = lambda name: known.get(without_line(name), "NO REASON IS GIVEN IN tools/survivors.txt")
+    print(f"{len(dead)} of {len(every)} mutants are noticed; alive:")
+    for name in alive:
+        print(f"  {name}\n      {reason(name)}")
+    if any(without_line(name) not in known for name in alive):
         sys.exit(1)
+    if tuple(arguments.modules) == MODULES:
+        cell = lambda text: text.replace("|", "\\|")
+        rows = "\n".join(f"| `{cell(without_line(name))}` | {cell(reason(name))} |" for name in alive)
+        counts = {"total": len(every), "killed": len(dead), "alive": len(alive)}
+        page = PAGE.format(modules=", ".join(f"`{module}`" for module in MODULES), rows=rows, **counts)
+        (ROOT / "docs/results/mutants.md").write_text(page)
 
 
 if __name__ == "__main__":
