@@ -79,3 +79,9 @@ def test_one_norm_over_leaves_of_several_dtypes():
     """(3, 4) in two dtypes has norm 5; each leaf keeps its own."""
     clipped = clip_norm([jnp.array([3.0], jnp.bfloat16), jnp.array([4.0], jnp.float16)], 2.5)
     assert [(x.dtype.name, x.tolist()) for x in clipped] == [("bfloat16", [1.5]), ("float16", [2.0])]
+
+
+def test_the_unit_of_the_norm_comes_from_the_largest_leaf():
+    """Of three: in the unit of a smaller one the largest would overflow."""
+    clipped = clip_norm([jnp.full(1, x, jnp.float32) for x in (1e-25, 2e30, 1e-20)], 1e30)
+    np.testing.assert_allclose([float(x[0]) for x in clipped], [0.5e-25, 1e30, 0.5e-20], rtol=1e-6)
