@@ -167,7 +167,7 @@ def survivors():
 
 
 def without_line(name):
-    return name.split(":")[0] + " " + name.split(" ", 1)[1]
+    return name.split(":")[0] + " " + name.partition(" ")[2]
 
 
 PAGE = """# What the tests notice
