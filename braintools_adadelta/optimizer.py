@@ -358,8 +358,9 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
         self._add(new, relinked, group)
-        for name in (known | relinked.keys()) & self.param_groups[0]["params"].keys():
-            group["params"][name] = self.param_groups[0]["params"].pop(name)
+        first = self.param_groups[0]["params"]
+        for name in [name for name in first if name in known or name in relinked]:
+            group["params"][name] = first.pop(name)
 
     def _sorted_out(self, param_states):
         """Return what in `param_states` is new and what relinked, as {name: (keys, State)}, and the names of the rest."""
@@ -614,10 +615,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         if saved.scheduler is not None:
             number = lambda x: jnp.asarray(x) if hasattr(x, "dtype") else x
             compat.load(self._lr_scheduler, jax.tree.map(number, saved.scheduler))
+        anew = saved.scheduler is None and hasattr(self._lr_scheduler, "restart")
+        follows = self._lr_scheduler.restart(saved.counts[0]) if anew else {}
         self._base_lr = saved.base_lr
         self.step_count.value, self.skipped_steps.value = saved.counts
-        anew = saved.scheduler is None and hasattr(self._lr_scheduler, "restart")
-        follows = self._lr_scheduler.restart(self.step_count.value) if anew else {}
         for k, (group, lr) in enumerate(zip(self.param_groups, saved.lrs, strict=True)):
             group["weight_decay"] = saved.decays[k]
             group["lr"].show(follows.get(k, lr))

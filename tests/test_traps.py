@@ -69,6 +69,15 @@ def test_a_function_is_read_at_the_step_count_that_was_loaded():
     assert ours.current_lr == 1 / 8
 
 
+def test_a_function_that_gives_no_lr_at_the_step_count_that_is_loaded():
+    ours = optimizer({"w": state(1.0)}, lr=lambda count: 1.0 - count)
+    saved = jax.tree.map(np.array, ours.state_dict())
+    del saved["lr_scheduler"]
+    with pytest.raises(ValueError, match="^lr = .*-4.* is not allowed"):
+        ours.load_state_dict(saved | {"step_count": 5})
+    assert ours.step_count.value == 0 and ours.current_lr == 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A schedule that looks hashable and is not."""
