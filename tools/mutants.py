@@ -121,7 +121,8 @@ def mutants(module):
         source = ast.unparse(ast.fix_missing_locations(Replace(node, new).visit(tree)))
         if ast.dump(ast.parse(source)) == ast.dump(ast.parse(text)):
             continue  # two equal arguments, exchanged
-        yield f"{module}:{node.lineno} {before}  ->  {ast.unparse(new).splitlines()[0]}", source
+        line = text.splitlines()[node.lineno - 1].strip()
+        yield f"{module}:{node.lineno} {before}  ->  {ast.unparse(new).splitlines()[0]}  in  {line}", source
 
 
 class Killer:
