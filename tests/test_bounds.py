@@ -182,7 +182,6 @@ def test_inf_and_nan_speak_for_themselves(dtype):
 GOALS = {"e_g2": 2.5, "delta": 3.5, "e_delta2": 6.0}
 
 
-@pytest.mark.skipif(arithmetic.fused("jit") == "none", reason="without a fused product chance decides between equals")
 @pytest.mark.parametrize("kind", sampled.STATES)
 def test_the_goals_are_met_and_nobody_is_better(kind, monkeypatch):
     """A million ordinary steps, compiled, worst and mean."""
@@ -195,6 +194,8 @@ def test_the_goals_are_met_and_nobody_is_better(kind, monkeypatch):
             ours = found["ours"][field]
             assert ours.max() <= goal
             for name, other in found.items():
+                if field == "e_g2" and arithmetic.fused("jit") == "none":
+                    continue  # then all round it as often, and chance decides
                 assert ours.max() <= other[field].max(), (rho, field, name)
                 assert ours.mean() <= other[field].mean(), (rho, field, name)
 

@@ -264,14 +264,25 @@ def points():
     return braintools.trainer.DataLoader(braintools.trainer.ArrayDataset(x, 3 * x + 1), batch_size=4, shuffle=False)
 
 
-def fit(folder, epochs, callbacks=(), **options):
+def fit(folder, epochs, callbacks=(), frozen=False, **options):
     model = Fit(Adadelta, 1.0)
+    if frozen:
+        model.freeze()
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
     trainer = braintools.trainer.Trainer(
         max_epochs=epochs, default_root_dir=str(folder), callbacks=list(callbacks), **quiet
     )
     trainer.fit(model, points(), **options)
     return model
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trainer_may_register_a_model_that_is_frozen_as_a_whole(tmp_path):
+    """Nobody else may register nothing."""
+    model = fit(tmp_path, 1, frozen=True)
+    assert model.line.weight.value["weight"] == 1 and model.optimizer.param_states == {}
+    with pytest.raises(ValueError, match="there is no State in it"):
+        Adadelta().register_trainable_weights({})
 
 
 @pytest.mark.filterwarnings("ignore")
