@@ -1,27 +1,29 @@
-# Each target makes what it needs, starting from Python 3.11 with pip.
+# Each target makes what it needs, starting from a Python that has pip or venv: the newest of these, or PYTHON=...
 SHELL := bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON := $(or $(PYTHON),$(firstword $(shell sh tools/pythons.sh 3.13 3.12 3.11)),\
+	$(error there is no Python 3.13, 3.12 or 3.11 with pip or venv: install one, or say PYTHON=/path/to/python))
 BIN := .venv/bin
-READY := .venv/.installed
+READY := .venv/.$(shell $(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 section = @printf '\n\033[1m== %s\033[0m\n' $(1)
 # Debian keeps ensurepip in a package of its own; where it lacks, pip installs itself into the bare environment.
-venv = $(PYTHON) -m venv $(1) >/dev/null 2>&1 || \
-	{ $(PYTHON) -m venv --clear --without-pip $(1) && $(PYTHON) -m pip --python $(1) install -qq pip; }
+venv_of = { $(1) -m venv $(2) >/dev/null 2>&1 || \
+	{ $(1) -m venv --clear --without-pip $(2) && $(1) -m pip --python $(2) install -qq pip; }; }
+venv = $(call venv_of,$(PYTHON),$(1))
 # Quietly, but for errors. Without build isolation the build backend is pinned like everything else.
 install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install -qq --no-build-isolation $(3) -e '.[$(2)]' \
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly exhaustive mutants docs wheel lowest newest conformance-all accuracy clean
+.PHONY: help demo test original matrix pins nightly exhaustive mutants docs wheel lowest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 $(READY): pyproject.toml constraints.txt
-	$(call section,'environment in .venv (about a minute)')
-	@$(call venv,.venv)
+	$(call section,'environment in .venv from $(PYTHON) (about a minute)')
+	@[ -e $@ ] || { rm -rf .venv && $(call venv,.venv); }
 	@$(call install,.venv,dev,-c constraints.txt)
 	@touch $@
 
@@ -38,6 +40,19 @@ test: $(READY)  ## run every check: style, sync, notebooks, tests, docstring exa
 	$(call section,'tests and docstring examples')
 	$(BIN)/pytest --ignore tests/test_sync.py
 	@$(MAKE) --no-print-directory docs
+
+# What the newest release for Python 3.11 is; the newest of all is what `test` meets.
+original:  ## run the tests that meet the original on Python 3.11, with braintools 0.3.0
+	$(call section,'environment in build/venv-original from Python 3.11')
+	@mkdir -p build && older=$$(sh tools/pythons.sh 3.11) && [ -n "$$older" ] || { echo "there is no Python 3.11"; exit 1; } \
+		&& $(call venv_of,$$older,build/venv-original) && $(call install,build/venv-original,test,-c constraints.txt)
+	build/venv-original/bin/pytest --ignore tests/test_sync.py -m original
+
+matrix:  ## run the tests on every Python that is here, each with its newest versions; write docs/results/matrix.md
+	$(PYTHON) tools/matrix.py $$(sh tools/pythons.sh 3.14 3.13 3.12 3.11)
+
+pins: $(READY)  ## renew constraints.txt: the newest versions of everything, for each Python
+	$(BIN)/python tools/pins.py
 
 nightly: $(READY)  ## run the tests on many more examples, and those that are slow
 	$(BIN)/pytest --ignore tests/test_sync.py --hypothesis-profile=nightly
@@ -65,15 +80,11 @@ wheel: $(READY)  ## build wheel and sdist, and run the README's example with the
 	$(BIN)/python tools/readme.py --code >build/readme_example.py
 	cd build && venv-wheel/bin/python -P readme_example.py && echo "the README's example runs"
 
-lowest: build/lowest.txt  ## run the tests with the oldest versions that pyproject.toml admits
-newest:  ## run the tests with the newest versions that install
-lowest: PINS = -c build/lowest.txt
-newest: PINS = --upgrade --upgrade-strategy eager
-lowest newest:
-	rm -rf build/venv-$@ && mkdir -p build
-	@$(call venv,build/venv-$@)
-	@$(call install,build/venv-$@,test,$(PINS))
-	build/venv-$@/bin/pytest --ignore tests/test_sync.py
+lowest: build/lowest.txt  ## run the tests on Python 3.11 with the oldest versions that pyproject.toml admits
+	rm -rf build/venv-lowest
+	@$(call venv_of,$$(sh tools/pythons.sh 3.11),build/venv-lowest)
+	@$(call install,build/venv-lowest,test,-c build/lowest.txt)
+	build/venv-lowest/bin/pytest --ignore tests/test_sync.py
 
 build/lowest.txt: pyproject.toml tools/lowest.py
 	@mkdir -p build && $(PYTHON) tools/lowest.py >$@

@@ -16,7 +16,7 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
-from . import compat, spec
+from . import compat, spec, states
 from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from braintools_adadelta.names import (
     check_devices,
@@ -633,7 +633,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         lr = lr if isinstance(lr, jax.core.Tracer) else float(lr)
         settings = {"lr": lr} | self.options._asdict() | {"nonfinite": self.nonfinite}
         arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        return f"<{type(self).__name__}({arguments}), {len(self.param_states)} parameters>"
+        copied = "" if states.COUNTS_TELL else ", accumulators copied at every step"
+        return f"<{type(self).__name__}({arguments}), {len(self.param_states)} parameters{copied}>"
 
     def __getattr__(self, name):
         if name in self.graph_invisible_attrs:  # brainstate.graph has made this object without them

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLANK', 'FUNCTIONS', 'plain', 'as_key', 'flat', 'shape_of', 'check_form', 'check_count', 'check_memory', 'fit',
-           'filled', 'Saved', 'checked', 'schedule_of', 'as_saved', 'StatePickler', 'revive_state', 'pickled', 'revive',
-           'not_picklable']
+           'filled', 'Saved', 'checked', 'schedule_of', 'as_saved', 'StatePickler', 'revive_state', 'pickled',
+           'StateUnpickler', 'revive', 'not_picklable']
 
 # %% ../nbs/05_4_saving.ipynb #c3
 import ast
@@ -242,14 +242,21 @@ def pickled(x, shared=None):
     return file.getvalue()
 
 
+class StateUnpickler(pickle.Unpickler):
+    """Reads what :class:`StatePickler` wrote with the list `shared`. A copied array stays on its devices, sharded as it was."""
+
+    def __init__(self, file, shared):
+        super().__init__(file)
+        self.shared = shared
+
+    def persistent_load(self, k):
+        x = self.shared[k]
+        return jnp.copy(x) if isinstance(x, jax.Array) else x
+
+
 def revive(data, shared=()):
     """Return the optimizer in `data`, with States of its own."""
-    unpickler = pickle.Unpickler(io.BytesIO(data))
-    kept = lambda x: (
-        jnp.copy(x) if isinstance(x, jax.Array) else x
-    )  # where it was, and sharded as it was
-    unpickler.persistent_load = lambda k: kept(shared[k])
-    optimizer = unpickler.load()
+    optimizer = StateUnpickler(io.BytesIO(data), shared).load()
     optimizer._detached = set(optimizer.param_states)
     return optimizer
 

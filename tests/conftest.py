@@ -42,9 +42,18 @@ def pytest_report_header():
     ]
 
 
+def meets_original(item):
+    """Say whether a test depends on braintools: its module imports it, it judges it, or it is an example of the docs."""
+    judged = getattr(item, "callspec", None) and item.callspec.params.get("implementation")
+    return judged == "braintools" or hasattr(item.module, "braintools") or isinstance(item, pytest.DoctestItem)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config, items):
     nightly = config.getoption("--hypothesis-profile") == "nightly"
     for item in items:
+        if meets_original(item):
+            item.add_marker("original")
         if item.get_closest_marker("slow") and not nightly:
             item.add_marker(pytest.mark.skip(reason="slow: runs with --hypothesis-profile=nightly"))
         if item.get_closest_marker("accelerator") and jax.default_backend() == "cpu":
