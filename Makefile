@@ -89,24 +89,26 @@ lowest: build/lowest.txt  ## run the tests on Python 3.11 with the oldest versio
 build/lowest.txt: pyproject.toml tools/lowest.py
 	@mkdir -p build && $(PYTHON) tools/lowest.py >$@
 
-# Known implementations of Adadelta in environments of their own. Each must deviate exactly as its ledger says.
+# Known implementations of Adadelta, each in an environment of its own from Python 3.11, which all of these versions take;
+# the newest original is judged beside ours. Each must deviate exactly as its ledger says.
 RIVALS := braintools_adadelta+braintools+optax:. torch+torch-loop:torch==2.13.0 keras:keras==3.15.1,jax==0.10.2 \
-	tensorflow:tensorflow-cpu==2.21.0 braintools:braintools==0.1.9
+	tensorflow:tensorflow-cpu==2.21.0 braintools:braintools==0.3.0 braintools:braintools==0.1.9
 conformance-all: $(READY)  ## judge every known implementation, each in its own environment; write docs/conformance.json
 	@mkdir -p build/conformance && rm -f build/conformance/*.json
 	@for rival in $(RIVALS); do \
 		names=$${rival%%:*}; packages=$${rival#*:}; env=$(BIN); \
 		if [ "$$packages" != . ]; then \
-			env=build/conformance/$${packages%%[=,]*}/bin; \
-			[ -x $$env/pytest ] || { $(call venv,$${env%/bin}); $$env/pip install -qq $${packages//,/ } numpy mpmath pytest; }; \
+			env=build/conformance/$${packages//[=,]/-}/bin; \
+			[ -x $$env/pytest ] || { $(call venv_of,$$(sh tools/pythons.sh 3.11),$${env%/bin}) \
+				&& $$env/pip install -qq $${packages//,/ } numpy mpmath pytest; }; \
 		fi; \
 		PYTHONPATH=$(CURDIR) $$env/python -m braintools_adadelta.conformance $${names//+/ } \
-			--json build/conformance/$${names//[^a-z_]/-}.json || exit 1; \
+			--json build/conformance/$${rival//[^a-z0-9._]/-}.json || exit 1; \
 	done
 	$(BIN)/python tools/conformance.py build/conformance/*.json >docs/conformance.json
 
 accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools beside ours; write docs/results/accuracy.md
-	@mkdir -p build && $(call venv,build/venv-accuracy)
+	@mkdir -p build && $(call venv_of,$$(sh tools/pythons.sh 3.11),build/venv-accuracy)
 	@$(call install,build/venv-accuracy,test,-c constraints.txt) && build/venv-accuracy/bin/pip install -qq torch==2.13.0
 	build/venv-accuracy/bin/python tools/accuracy.py
 

@@ -38,6 +38,36 @@ def is_frozen(param_states, caller):
     )
 
 
+def is_restored(scheduler, caller):
+    """Say whether a trainer of braintools, in the frame `caller`, restores `scheduler` itself, after the optimizer.
+
+    It has done so since 0.4.0; where it has no state for it, it steps the new scheduler once for each epoch.
+    """
+    trainer = caller.f_locals.get("self")
+    return hasattr(trainer, "_restore_schedulers") and any(scheduler is one for one in trainer.schedulers)
+
+
+def transformation(optimizer):
+    """Return `optimizer` as an ``optax.GradientTransformation`` over real arrays, with options and lr as they are now.
+
+    It is what braintools' Fitter minimises with, in the place of the optimizer that it was given.
+    """
+    import optax
+
+    from .transform import Accumulators, start, step
+
+    options, lr = optimizer.options, optimizer.current_lr
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("no params: call update(updates, state, params), since decay and lr need the parameters.")
+        after = step(params, updates, state, lr, options)
+        moved = jax.tree.map(lambda delta: (lr * delta).astype(delta.dtype), after.delta)
+        return moved, Accumulators(after.e_g2, after.e_delta2)
+
+    return optax.GradientTransformation(start, update)
+
+
 def is_known(scheduler):
     """Say whether the class of `scheduler` is one of ours or of braintools', and not a user's."""
     return type(scheduler).__module__.split(".")[0] in ("braintools", "braintools_adadelta")

@@ -231,7 +231,6 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.opt_state = None
         self.param_states = {}
         self.param_groups = [Group({}, self._current_lr, weight_decay)]
-        self.param_groups_opt_states = []
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._keys, self._units = {}, {}
@@ -429,6 +428,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             before = self._fixed.value.value
             self._fixed.value = Fixed(before._replace(changes=before.changes + 1))
 
+    def _parts_of(self, group):
+        """Return the names of all arrays in a parameter group."""
+        return [part for name, state in group["params"].items() for part in leaves_of(name, state.value)]
+
     # --------------------------------------------------------------------- steps
 
     def update(self, grads: Any, **extra_args) -> None:
@@ -464,14 +467,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         every, scheduler = self.param_groups, self._lr_scheduler
         schedules = scheduler.followed() if hasattr(scheduler, "followed") else [None] * len(every)
         groups = tuple(
-            (
-                tuple(part for name in group["params"] for part in parts[name]),
-                group.decay.value.value,
-                schedule,
-            )
+            (tuple(self._parts_of(group)), group.decay.value.value, schedule)
             for group, schedule in zip(every, schedules, strict=True)
         )
-        lrs = [group["lr"].in_force for group in every]
+        lrs = [group["lr"].value for group in every]
         skip = self.nonfinite == "skip"
         counters = [self.step_count, self.skipped_steps][
             : 1 + skip
@@ -509,6 +508,24 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             elif not traced:
                 check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)
             raise
+
+    @property
+    def param_groups_opt_states(self) -> list:
+        """For each added group a State with the accumulators of its parameters, to be looked at."""
+        held = None if self.opt_state is None else self.opt_state.value
+        return [
+            OptimState(Accumulators(*({part: tree[part] for part in tree if part in mine} for tree in held)))
+            for mine in map(self._parts_of, self.param_groups[1:])
+        ]
+
+    @property
+    def tx(self):
+        """The steps to come, as an ``optax.GradientTransformation``: options and lr are those in force now."""
+        return compat.transformation(self)
+
+    def default_tx(self):
+        """Return :attr:`tx`."""
+        return self.tx
 
     # ------------------------------------------------------------- learning rate
 
@@ -565,11 +582,11 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
 
         Nothing in it changes with later updates.
         """
-        before = Accumulators({}, {}) if self.opt_state is None else self.opt_state.value
+        before = None if self.opt_state is None else self.opt_state.value._asdict()
         return {
             "step_count": self.step_count.value,
             "skipped_steps": self.skipped_steps.value,
-            "lr": self._current_lr.in_force,
+            "lr": self._current_lr.value,
             "base_lr": self.base_lr,
             "param_groups": {
                 str(k): {
@@ -577,13 +594,13 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                         name: jax.tree.map(bare, state.value, is_leaf=is_quantity)
                         for name, state in group["params"].items()
                     },
-                    "lr": group["lr"].in_force,
+                    "lr": group["lr"].value,
                     "weight_decay": group["weight_decay"],
                 }
                 for k, group in enumerate(self.param_groups)
             },
             "param_groups_opt_states": {},
-            "opt_state": {field: dict(tree) for field, tree in before._asdict().items()},
+            "opt_state": before and {field: dict(tree) for field, tree in before.items()},
             "lr_scheduler": {type(self._lr_scheduler).__name__: self._lr_scheduler.state_dict()},
         }
 
@@ -612,7 +629,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         known = compat.is_known(self._lr_scheduler)
         saved, ours = checked(state_dict, self.state_dict(), known), self.opt_state.look()
         after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
-        if saved.scheduler is not None:
+        if saved.scheduler is not None and not compat.is_restored(self._lr_scheduler, sys._getframe(1)):
             number = lambda x: jnp.asarray(x) if hasattr(x, "dtype") else x
             compat.load(self._lr_scheduler, jax.tree.map(number, saved.scheduler))
         anew = saved.scheduler is None and hasattr(self._lr_scheduler, "restart")
@@ -621,7 +638,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self.step_count.value, self.skipped_steps.value = saved.counts
         for k, (group, lr) in enumerate(zip(self.param_groups, saved.lrs, strict=True)):
             group["weight_decay"] = saved.decays[k]
-            group["lr"].show(follows.get(k, lr))
+            group["lr"].load(follows.get(k, lr))
         self.opt_state.value = after
 
     # -------------------------------------------------------------------- copies

@@ -242,14 +242,10 @@ class GroupLR(OptimState):
         super().__init__(value, scheduler=scheduler, index=index)
 
     @property
-    def in_force(self):
+    def value(self):
         """The lr that the next step takes."""
         lrs = self.scheduler.current_lrs.value
         return lrs[self.index] if self.index < len(lrs) else OptimState.value.fget(self)
-
-    @property
-    def value(self):
-        return self.in_force if hasattr(self.scheduler, "put") else OptimState.value.fget(self)
 
     @value.setter
     def value(self, value):
@@ -258,7 +254,7 @@ class GroupLR(OptimState):
         self._set(value)
 
     def _set(self, value):
-        before, lrs = self.in_force, list(self.scheduler.current_lrs.value)
+        before, lrs = self.value, list(self.scheduler.current_lrs.value)
         if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.result_type(float))
         if isinstance(before, jax.Array) and not before.weak_type:
@@ -269,11 +265,9 @@ class GroupLR(OptimState):
             self.scheduler.current_lrs.value = [*lrs[: self.index], value, *lrs[self.index + 1 :]]
         OptimState.value.fset(self, value)
 
-    def show(self, lr):
-        """Let :attr:`value` be `lr`, and put it in force if it is not."""
-        if float(self.in_force) == lr:
-            OptimState.value.fset(self, lr)
-        else:
+    def load(self, lr):
+        """Put `lr` in force, if it is not."""
+        if float(self.value) != lr:
             self._set(lr)
 
 
@@ -291,7 +285,7 @@ class Group(dict):
             return
         if key == "weight_decay":
             value = spec.check(key, value)
-            set_fixed(self.decay, key, value, self["lr"].in_force)  # seen by compiled loops too
+            set_fixed(self.decay, key, value, self["lr"].value)  # seen by compiled loops too
         super().__setitem__(key, value)
 
     def update(self, *args, **kwargs):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import brainstate
 import braintools
@@ -264,8 +265,8 @@ def points():
     return braintools.trainer.DataLoader(braintools.trainer.ArrayDataset(x, 3 * x + 1), batch_size=4, shuffle=False)
 
 
-def fit(folder, epochs, callbacks=(), frozen=False, **options):
-    model = Fit(Adadelta, 1.0)
+def fit(folder, epochs, callbacks=(), frozen=False, cls=Adadelta, **options):
+    model = Fit(cls, 1.0)
     if frozen:
         model.freeze()
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
@@ -285,17 +286,33 @@ def test_trainer_may_register_a_model_that_is_frozen_as_a_whole(tmp_path):
         Adadelta().register_trainable_weights({})
 
 
+# max_epochs counts all epochs; before 0.4 it counted those after the resume.
+RESUMES_AT_ITS_EPOCH = [int(x) for x in version("braintools").split(".")[:2]] >= [0, 4]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_trainer_fits_saves_and_resumes(tmp_path):
-    """The trainer of braintools runs its epochs anew after a resume: one more is the straight run's third."""
+    """Two epochs, a resume and the third are the straight run of three."""
     save = braintools.trainer.ModelCheckpoint(dirpath=str(tmp_path), save_last=True, monitor=None)
-    monitor = braintools.trainer.LearningRateMonitor()
-    fit(tmp_path, 2, [save, monitor])
-    found = sorted(tmp_path.glob("*.ckpt")) or sorted(tmp_path.rglob("*.ckpt"))
-    resumed, straight = fit(tmp_path, 1, ckpt_path=str(tmp_path / "last.ckpt")), fit(tmp_path, 3)
-    assert found and resumed.optimizer.step_count.value == straight.optimizer.step_count.value == 6
+    fit(tmp_path, 2, [save, braintools.trainer.LearningRateMonitor()])
+    path = str(tmp_path / "last.ckpt")
+    resumed, straight = fit(tmp_path, 3 if RESUMES_AT_ITS_EPOCH else 1, ckpt_path=path), fit(tmp_path, 3)
+    assert resumed.optimizer.step_count.value == straight.optimizer.step_count.value == 6
     same(resumed.line.weight.value, straight.line.weight.value)
     assert float(resumed.optimizer.current_lr) == float(straight.optimizer.current_lr)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not RESUMES_AT_ITS_EPOCH, reason="the original of this version cannot resume")
+def test_trainer_takes_as_many_steps_as_with_the_original(tmp_path):
+    counts = {}
+    for cls in (Adadelta, braintools.optim.Adadelta):
+        folder = tmp_path / cls.__module__
+        save = braintools.trainer.ModelCheckpoint(dirpath=str(folder), save_last=True, monitor=None)
+        fit(folder, 2, [save], cls=cls)
+        model = fit(folder, 5, cls=cls, ckpt_path=str(folder / "last.ckpt"))
+        counts[cls] = int(model.optimizer.step_count.value), float(model.optimizer.current_lr)
+    assert counts[Adadelta] == counts[braintools.optim.Adadelta] == (10, 0.5**5)
 
 
 # --------------------------------------------------------------------------------------------------------------- Orbax

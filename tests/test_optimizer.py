@@ -15,7 +15,7 @@ import optax
 import pytest
 from exactly import assert_near_exact
 
-from braintools_adadelta import Adadelta, LRScheduler
+from braintools_adadelta import Adadelta, LRScheduler, states
 from braintools_adadelta.conformance.adapters.brainstate import BrainstateAdadelta
 from braintools_adadelta.conformance.cases import HYPER, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
@@ -695,3 +695,24 @@ def test_it_is_a_graph_node_that_shows_its_states():
     ours = optimizer({"w": state(1.0)})
     found = brainstate.graph.states(ours)
     assert {id(s) for s in found.values()} >= {id(s) for s in (ours.opt_state, ours.step_count, ours._current_lr)}
+
+
+# ------------------------------------------------------------------------------------------------- where counts tell less
+
+
+@pytest.mark.parametrize("count", [lambda x: 1, lambda x: 10**9 + id(x) % 7, None], ids=["constant", "random", "missing"])
+def test_where_reference_counts_do_not_tell_accumulators_are_copied(count, monkeypatch):
+    """Other Pythons count otherwise, or not at all."""
+    assert states.COUNTS_TELL and states.do_counts_tell()
+    if count is None:
+        monkeypatch.delattr(sys, "getrefcount")
+    else:
+        monkeypatch.setattr(sys, "getrefcount", count)
+    assert not states.do_counts_tell()
+    monkeypatch.setattr(states, "COUNTS_TELL", states.do_counts_tell())
+    ours = Adadelta().register_trainable_weights({"w": brainstate.ParamState(jnp.ones(3))})
+    for _ in range(2):  # from the second on, nobody has asked for them, so they would be donated
+        held = ours.opt_state.look().e_g2["w"]
+        ours.update({"w": jnp.ones(3)})
+        assert not held.is_deleted()
+    assert "accumulators copied at every step" in repr(ours)

@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 
 import braintools
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
+from exactly import assert_near_exact
+
+from braintools_adadelta import Adadelta
+from braintools_adadelta.oracle.bounds import PLAIN
 
 SWAP = """
 import inspect, os, warnings
@@ -55,35 +62,54 @@ def outcomes(suite, folder, swap, select=""):
     return found
 
 
-SUITES = {  # file: which of its tests are run, how many they are
-    "optim/_optax_optimizer_test.py": ("adadelta or with_step_lr or optimizers_with_weight_decay", 6),
-    "optim/_audit_fixes_test.py": ("Adadelta", 3),
-}
+FOLDER = Path(braintools.__file__).parent
+OPTIMIZERS = sorted(path.name for path in (FOLDER / "optim").glob("*_test.py") if "Adadelta" in path.read_text("utf-8"))
+(SCHEDULERS,) = (path.name for path in (FOLDER / "optim").glob("*lr_scheduler_test.py"))
+OTHERS = [f"{part}/{path.name}" for part in ("trainer", "fit") for path in sorted((FOLDER / part).glob("*_test.py"))]
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_the_originals_tests_of_adadelta_pass_with_ours(suite, tmp_path):
-    select, count = SUITES[suite]
-    assert list(outcomes(suite, tmp_path, "ours one", select).values()) == ["PASSED"] * count
+def test_the_originals_tests_of_adadelta_pass_with_ours(tmp_path):
+    select = "adadelta or Adadelta or with_step_lr or optimizers_with_weight_decay"
+    found = [outcomes(f"optim/{suite}", tmp_path, "ours one", select) for suite in OPTIMIZERS]
+    assert {outcome for suite in found for outcome in suite.values()} == {"PASSED"} and sum(map(len, found)) >= 9
 
 
-def test_the_originals_tests_of_its_schedulers_pass_with_ours_for_every_optimizer(tmp_path):
-    found = outcomes("optim/_optax_lr_scheduler_test.py", tmp_path, "ours all")
-    assert set(found.values()) == {"PASSED"} and len(found) >= 100
+def assert_no_worse(suite, folder):
+    """With the original's Adadelta for all, tests of other optimizers' numbers fail; with ours, no others."""
+    theirs, ours = (outcomes(suite, folder, f"{whose} all") for whose in ("theirs", "ours"))
+    worse = {test for test, outcome in theirs.items() if outcome == "PASSED" != ours.get(test)}
+    assert not worse and ours.keys() == theirs.keys()
+    assert list(ours.values()).count("PASSED") >= len(ours) / 2
+
+
+def test_with_ours_the_originals_tests_of_its_schedulers_do_no_worse(tmp_path):
+    assert_no_worse(f"optim/{SCHEDULERS}", tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "suite",
-    [
-        *(f"optim/_{name}_test.py" for name in ("optax_optimizer", "audit_fixes", "reaudit_fixes")),
-        *(f"trainer/_{name}_test.py" for name in ("trainer", "trainer_audit", "trainer_extra", "audit_20260619")),
-        *(f"trainer/_{name}_test.py" for name in ("callbacks", "checkpoint", "module", "distributed")),
-    ],
-)
-def test_in_place_of_every_optimizer_ours_does_no_worse_than_theirs(suite, tmp_path):
-    """With the original's Adadelta for all, tests of other optimizers' numbers fail; with ours, no others."""
-    theirs, ours = (outcomes(suite, tmp_path, f"{whose} all") for whose in ("theirs", "ours"))
-    worse = {test for test, outcome in theirs.items() if outcome == "PASSED" != ours.get(test)}
-    assert not worse and ours.keys() == theirs.keys()
-    assert "PASSED" in ours.values()
+@pytest.mark.parametrize("suite", [*(f"optim/{name}" for name in OPTIMIZERS), *OTHERS])
+def test_with_ours_the_originals_tests_do_no_worse(suite, tmp_path):
+    assert_no_worse(suite, tmp_path)
+
+
+def test_its_fitter_minimises_with_ours():
+    """It asks for the transformation inside an optimizer, as ``tx``, and steps that from several starts."""
+    if not hasattr(braintools.fit, "Fitter"):
+        pytest.skip("this braintools has no Fitter")
+    line = lambda p: p["a"] * jnp.arange(4.0)
+    error = lambda got, want: jnp.mean((got - want) ** 2)
+    for cls in (braintools.optim.Adadelta, Adadelta):
+        fitter = braintools.fit.Fitter(line, error, {"a": (0.0, 5.0)}, optimizer=cls(rho=0.5))
+        found = fitter.fit(2 * jnp.arange(4.0), n_starts=3, key=jax.random.key(0), n_steps=300)
+        assert found.best_loss < 1e-3 < error(line({"a": 1.9}), line({"a": 2.0}))
+
+
+def test_the_transformation_inside_takes_the_optimizers_steps():
+    options = {"rho": 5 / 8, "eps": 1.0, "grad_clip_norm": 2.0, "grad_clip_value": 1.5, "weight_decay": 0.25}
+    grads = [[8.0, 1.0], [6.0, -2.0], [0.0, 0.5]]
+    tx, params = Adadelta(lr=0.5, **options).tx, {"w": jnp.array([4.0, 2.0])}
+    state = tx.init(params)
+    for g in grads:
+        updates, state = tx.update({"w": jnp.array(g)}, state, params)
+        params = optax.apply_updates(params, updates)
+    assert_near_exact(params["w"], [4.0, 2.0], grads, form=PLAIN, lrs=[0.5] * 3, **options)

@@ -1,6 +1,7 @@
-"""Do the tests pass on each Python, with the newest versions that pip finds for it? ``python tools/matrix.py PYTHON...``
+"""Do the tests pass on each of these Pythons, with the newest versions that pip finds for it?
 
-Each Python gets an environment of its own under build/matrix. The table is printed and written to docs/results/matrix.md.
+``python tools/matrix.py PYTHON...`` makes an environment for each under build/matrix, prints the table and writes it to
+docs/results/matrix.md.
 """
 
 import subprocess
@@ -48,7 +49,7 @@ def judged(python, name):
 
 
 def versions(python):
-    code = f"import sys; from importlib.metadata import version as v; print(sys.version.split()[0], *map(v, {PACKAGES}))"
+    code = f"import sys, importlib.metadata as m; print(sys.version.split()[0], *map(m.version, {PACKAGES}))"
     return shell(python, "-c", code, check=True, capture_output=True).stdout.split()
 
 
@@ -57,7 +58,8 @@ def main(pythons):
     lines = [" | ".join(["", "Python", *PACKAGES, *OUTCOMES, ""]).strip(), "| --- " * 8 + "|"]
     bad = 0
     for k, python in enumerate(pythons, 1):
-        name = shell(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])", capture_output=True).stdout.strip()
+        version = "import sys; print('%d.%d' % sys.version_info[:2])"
+        name = shell(python, "-c", version, capture_output=True, check=True).stdout.strip()
         print(f"\n== {k} of {len(pythons)}: Python {name} ({python})", flush=True)
         inside = install(python, name, OLDER.get(name, []))
         found = judged(inside, name)
