@@ -697,17 +697,20 @@ def test_it_is_a_graph_node_that_shows_its_states():
     assert {id(s) for s in found.values()} >= {id(s) for s in (ours.opt_state, ours.step_count, ours._current_lr)}
 
 
-# ------------------------------------------------------------------------------------------------- where counts tell less
+# ----------------------------------------------------------------------------------- reference counts
 
 
-@pytest.mark.parametrize("count", [lambda x: 1, lambda x: 10**9 + id(x) % 7, None], ids=["constant", "random", "missing"])
-def test_where_reference_counts_do_not_tell_accumulators_are_copied(count, monkeypatch):
+COUNTS = {"constant": lambda x: 1, "random": lambda x: 10**9 + id(x) % 7, "missing": None}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_where_reference_counts_do_not_tell_accumulators_are_copied(kind, monkeypatch):
     """Other Pythons count otherwise, or not at all."""
     assert states.COUNTS_TELL and states.do_counts_tell()
-    if count is None:
+    if COUNTS[kind] is None:
         monkeypatch.delattr(sys, "getrefcount")
     else:
-        monkeypatch.setattr(sys, "getrefcount", count)
+        monkeypatch.setattr(sys, "getrefcount", COUNTS[kind])
     assert not states.do_counts_tell()
     monkeypatch.setattr(states, "COUNTS_TELL", states.do_counts_tell())
     ours = Adadelta().register_trainable_weights({"w": brainstate.ParamState(jnp.ones(3))})
