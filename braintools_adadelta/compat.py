@@ -93,6 +93,15 @@ def states_in(scheduler):
     return [x for one in family(scheduler) for x in vars(one).values() if isinstance(x, brainstate.State)]
 
 
+def check_unattached(scheduler):
+    """Refuse a scheduler that has an optimizer: it would leave the first one with an lr that no longer moves."""
+    if getattr(scheduler, "optimizer", None) is not None:
+        raise ValueError(
+            f"this {type(scheduler).__name__} is that of another optimizer, and has an lr for each of its groups: make one"
+            " for each optimizer, and step() both."
+        )
+
+
 def check_scheduler(scheduler):
     """Refuse what SequentialLR does under a trace.
 
@@ -117,7 +126,7 @@ def append_lr(optimizer, index, lr):
     scheduler = optimizer.lr_scheduler
     if hasattr(scheduler, "append"):
         scheduler.append(lr, optimizer.step_count.value)
-        return scheduler.current_lrs.value[index]
+        return scheduler.in_force(index)
     if callable(lr) or hasattr(lr, "attach_optimizer"):
         raise TypeError(
             f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"

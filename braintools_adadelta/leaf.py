@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .equations import wider
+
 # %% ../nbs/04_leaf.ipynb #c5
 def is_quantity(x):
     """Say whether `x` is a number with a physical unit: whatever has a mantissa and a unit is one."""
@@ -26,7 +28,7 @@ def enter(x, wide=jnp.float32):
     x = bare(x)
     if jnp.iscomplexobj(x):
         return {"real": enter(x.real, wide), "imag": enter(x.imag, wide)}
-    return x.astype(jnp.promote_types(x.dtype, wide))
+    return x.astype(wider(x.dtype, wide))
 
 
 def leave(x, like):
@@ -105,8 +107,8 @@ def enter_gradients(grads, theta, wides):
     """
 
     def one(g, x, wide):
-        g, working = jnp.asarray(g), jnp.promote_types(bare(x).dtype, wide)  # complex for complex
-        inside = enter(jnp.conj(g.astype(jnp.promote_types(g.dtype, working))), wide)
+        g, working = jnp.asarray(g), wider(bare(x).dtype, wide)  # complex for complex
+        inside = enter(jnp.conj(g.astype(wider(g.dtype, working))), wide)
         return jax.tree.map(lambda part: store(part, jnp.finfo(working).dtype), inside)
 
     return {

@@ -24,7 +24,7 @@ RULES = {  # argument: the rule in words, the rule, why or what to do
     "eps": (
         "a finite number > 0",
         lambda x: 0 < x < math.inf,
-        "1e-6 is usual; with 0 the first step is 0/0",
+        "1e-6 is usual; with 0 a weight never starts to move, and where its gradient is 0 the first step is 0/0",
     ),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf, "0.0 turns it off"),
     "grad_clip_norm": ("None or a number > 0", lambda x: x > 0, "None turns it off"),

@@ -21,6 +21,7 @@ from braintools_adadelta.equations import (
     clip_norm,
     clip_value,
     gathered,
+    wider,
 )
 
 # %% ../nbs/03_transform.ipynb #c5
@@ -68,8 +69,8 @@ def move(g, before, rho, eps):
             raise ValueError(
                 f"a gradient of shape {g.shape} meets accumulators of shape {e_g2.shape}: they must agree."
             )
-        wide = jnp.result_type(g, e_g2, e_delta2)
-        after = adadelta(*(x.astype(wide) for x in (g, e_g2, e_delta2)), rho, eps)
+        wide = wider(g, e_g2, e_delta2)
+        after = adadelta(*(x.astype(wide) for x in (g, e_g2, e_delta2)), rho, jnp.asarray(eps, wide))
         return tuple(
             x.astype(like.dtype) for x, like in zip(after, (e_g2, g, e_delta2), strict=True)
         )
@@ -94,7 +95,9 @@ def step(theta, g, before, lr, options):
     lr : float, scalar array, or a tree of them
         The learning rate of this step (clause E4); as a tree, the front part of that of `theta`.
     options : Options
-        Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may.
+        Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may. All but
+        `rho` may be scalar arrays, so that a compiled step takes any; `rho` as well, but then 1 - rho is that of its
+        dtype, unless it is a dictionary of what :func:`equations.in_parts` gives, by names of dtypes.
 
     Returns
     -------
@@ -112,8 +115,10 @@ def step(theta, g, before, lr, options):
     each, everywhere = jax.tree.map, lambda x: jax.tree.broadcast(x, theta)
     leaves, tree = jax.tree.flatten(g)
     clipped_norm = g if c is None or not leaves else jax.tree.unflatten(tree, clip_norm(leaves, c))
-    clipped_value = clipped_norm if v is None else each(lambda g: clip_value(g, v), clipped_norm)
-    pull = lambda g, theta, k: add_decay(g, theta, k) if k else g
+    clip = lambda g: clip_value(g, jnp.asarray(v, g.dtype))
+    clipped_value = clipped_norm if v is None else each(clip, clipped_norm)
+    is_off = lambda k: isinstance(k, int | float) and k == 0
+    pull = lambda g, theta, k: g if is_off(k) else add_decay(g, theta, jnp.asarray(k, g.dtype))
     decayed = each(pull, clipped_value, theta, everywhere(decay))
     delta, after = move(decayed, before, rho, eps)
     go = lambda theta, delta, lr: apply(theta, delta, jnp.asarray(lr, delta.dtype))

@@ -3,6 +3,7 @@
 import jax
 
 from braintools_adadelta import Adadelta, LRScheduler
+from braintools_adadelta.names import ParamStates
 
 
 class NotSaved(Adadelta):
@@ -45,7 +46,7 @@ class Reregistered(Adadelta):
     clause = "B1"
 
     def register_trainable_weights(self, states):
-        self.opt_state, self.param_states, self._keys = None, {}, {}
+        self.opt_state, self.param_states = None, ParamStates()
         return super().register_trainable_weights(states)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braintools_adadelta import Adadelta
+from braintools_adadelta import Adadelta, LRScheduler
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 LR = braintools.optim
@@ -162,7 +162,37 @@ def test_a_schedule_without_a_name_or_left_out_is_loaded():
     del saved["lr_scheduler"]
     anew = trained(0.5, steps=0)
     anew.load_state_dict(saved)
-    assert [anew.current_lr, anew.lr_scheduler.last_epoch.value] == [ours.current_lr, 0]
+    assert [anew.current_lr, anew.lr_scheduler.last_epoch.value] == [0.5, 0]
+
+
+ANEW = {
+    "number": (lambda: 0.01, 0.01),
+    "function": (lambda: lambda step: 0.01 * step, 0.02),  # is read at the step count that is loaded
+    "scheduler": (lambda: LRScheduler(lambda epoch: 0.01 * 0.5**epoch), 0.01),
+    "ReduceLROnPlateau": (lambda: LR.ReduceLROnPlateau(0.01), 0.01),
+    "WarmupScheduler": (lambda: LR.WarmupScheduler(0.01, warmup_epochs=5, warmup_start_lr=0.002), 0.002),
+    "StepLR": (lambda: LR.StepLR(0.01, 100), 0.01),
+    "CosineAnnealingLR": (lambda: LR.CosineAnnealingLR(0.01, T_max=10), 0.01),
+    "OneCycleLR": (lambda: LR.OneCycleLR(0.01, total_steps=10), 0.0004),
+    "ExponentialLR": (lambda: LR.ExponentialLR(0.01, gamma=0.5), 0.01),
+}
+
+
+@pytest.mark.parametrize("before", LRS)
+@pytest.mark.parametrize("kind", ANEW)
+def test_another_schedule_is_in_force_as_soon_as_a_state_without_one_is_loaded(kind, before):
+    """Its lr, its base lr, and the lr of a group that is added later."""
+    make, lr = ANEW[kind]
+    saved = trained(LRS[before](), steps=2).state_dict()
+    del saved["lr_scheduler"]
+    ours, fresh = trained(make(), steps=0), trained(make(), steps=0)
+    ours.load_state_dict(saved)
+    assert float(ours.current_lr) == pytest.approx(lr) and ours.base_lr == fresh.base_lr
+    for each in (ours, fresh):
+        each.add_param_group({"late": state(1.0)})
+    assert ours.step_count.value == 2
+    if kind != "function":
+        assert [group["lr"].value for group in ours.param_groups] == [group["lr"].value for group in fresh.param_groups]
 
 
 @pytest.mark.parametrize(("name", "found"), [("Adam", r"\['mu', 'nu'\]"), ("RMSprop", r"\['nu'\]")])
@@ -375,7 +405,7 @@ path = folder + "/killed"
 for _ in range(10):
     heard, ready = os.pipe()
     pid = child(path, 10**9, ready)
-    os.read(heard, 1)
+    os.read(heard, 1), os.read(heard, 1)  # it has saved once
     time.sleep(rng.uniform(0, 0.1))
     os.kill(pid, signal.SIGKILL)
     killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])

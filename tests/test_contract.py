@@ -9,6 +9,8 @@ from functools import partial
 
 import brainstate
 import braintools
+import cloudpickle
+import dill
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -361,7 +363,7 @@ def test_a_changed_hyperparameter_is_seen_inside_a_compiled_loop(name):
     setattr(ours, name, CHANGES[name]), setattr(eager, name, CHANGES[name])
     for _ in range(3):
         train(g / 0 if bad else g), eager.update({"w": g / 0 if bad else g})
-    assert getattr(ours, name) == CHANGES[name] and len(traces) == 1
+    assert getattr(ours, name) == CHANGES[name] and len(traces) == (name not in ("rho", "eps"))  # those are on already
     np.testing.assert_allclose(w.value, v.value, rtol=1e-6)
     assert np.isfinite(w.value).all() and int(ours.skipped_steps.value) == (3 if bad else 0)
 
@@ -682,22 +684,6 @@ def test_a_copy_is_not_linked_to_another_model():
     assert twin.param_states["a"].value.shape == (2,)
 
 
-@pytest.mark.parametrize(
-    "lr",
-    [
-        lambda step: 0.5,
-        LRScheduler(lambda epoch: 0.5),
-        LR.ChainedScheduler([LR.CyclicLR(0.5, max_lr=1.0, scale_fn=lambda x: 1.0)]),
-    ],
-    ids=["function", "scheduler", "part of a scheduler"],
-)
-def test_a_schedule_that_cannot_be_pickled_is_named(lr):
-    ours = optimizer({"a": state(1.0)}, lr=lr)
-    with pytest.raises(TypeError, match=r"the schedule <function .*<lambda>.* cannot be pickled: make it a function"):
-        pickle.dumps(ours)
-    assert float(copy.deepcopy(ours).current_lr) == 0.5
-
-
 class Local:
     """A schedule of a class; a local one cannot be pickled."""
 
@@ -705,23 +691,60 @@ class Local:
         return 1 / (1 + count)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: partial(lambda k, count: k + 0 * count, 0.5), lambda: type("L", (Local,), {})()]
-)
-def test_a_schedule_that_is_an_object_that_cannot_be_pickled_is_named(make):
-    ours = optimizer({"a": state(1.0)}, lr=make())
-    with pytest.raises(
-        TypeError, match=r"the schedule (functools.partial|<.*L object).* cannot be pickled: .* of a class"
-    ):
+UNNAMED = {
+    "function": lambda: lambda step: 0.5,
+    "scheduler": lambda: LRScheduler(lambda epoch: 0.5),
+    "part of a scheduler": lambda: LR.ChainedScheduler([LR.CyclicLR(0.5, max_lr=1.0, scale_fn=lambda x: 1.0)]),
+    "optax": lambda: optax.cosine_decay_schedule(0.5, 10),
+    "partial": lambda: partial(lambda k, count: k + 0 * count, 0.5),
+    "object": lambda: type("L", (Local,), {})(),
+}
+
+
+@pytest.mark.parametrize("kind", UNNAMED)
+def test_the_pickler_decides_what_becomes_of_a_schedule(kind):
+    """The one of the standard library wants a name that can be imported; cloudpickle and dill take code."""
+    ours = optimizer({"a": state(1.0)}, lr=UNNAMED[kind]())
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda|schedule|L"):
         pickle.dumps(ours)
+    for pickler in (cloudpickle, dill):
+        again = pickler.loads(pickler.dumps(ours))
+        assert again.current_lr == ours.current_lr and again.param_states["a"] is not ours.param_states["a"]
+        again.update({"a": jnp.ones(1)})
     copy.deepcopy(ours).update({"a": jnp.ones(1)})
+
+
+WORKER = """
+import sys, pickle
+ours = pickle.load(open(sys.argv[1], "rb"))
+assert type(ours).__name__ == "Mine" and ours.current_lr == 0.25
+ours.update({"w": ours.param_states["w"].value})
+"""
+MAIN = """
+import sys, cloudpickle, brainstate, jax.numpy as jnp, braintools_adadelta
+
+class Mine(braintools_adadelta.Adadelta):
+    pass
+
+def falling(step):
+    return 0.25 / (1 + step)
+
+ours = Mine(lr=falling).register_trainable_weights({"w": brainstate.ParamState(jnp.ones(2))})
+with open(sys.argv[1], "wb") as file:
+    cloudpickle.dump(ours, file)
+"""
+
+
+def test_what_main_defines_reaches_another_process(tmp_path):
+    for script in (MAIN, WORKER):
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "ours")], check=True)
     assert pickle.loads(pickle.dumps(optimizer({"a": state(1.0)}, lr=Local()))).current_lr == 1
 
 
 def test_a_scheduler_of_ours_has_one_optimizer():
     scheduler = LRScheduler(half)
     ours = optimizer({"a": state(1.0)}, lr=scheduler)
-    with pytest.raises(ValueError, match="this LRScheduler is that of another optimizer, .*: make one for each"):
+    with pytest.raises(ValueError, match="this LRScheduler is that of another optimizer, .*: make one for each optimizer"):
         Adadelta(lr=scheduler)
     scheduler.attach_optimizer(ours)
     for how in COPIES.values():
@@ -848,6 +871,9 @@ def interrupted(f, line):
         f()
     except KeyboardInterrupt:
         return True
+    except ValueError as error:  # which JAX makes of an interruption in its cache
+        assert "KeyboardInterrupt" in str(error)
+        return True
     finally:
         sys.settrace(before)
     return False
@@ -863,7 +889,7 @@ def test_an_interruption_leaves_a_whole_step_or_none(unit):
     g, line, taken = {"v": jnp.ones(1), "w": jnp.ones(3) * unit, "z": jnp.ones(1) + 0j}, 1, []
     ours.update(g)  # compiles
     steps = int(ours.step_count.value)
-    states = (v, w, z, ours.opt_state, ours.step_count, ours.lr_scheduler.current_lrs)
+    states = (v, w, z, ours.opt_state, ours.step_count)
     look = lambda s: s.look() if s is ours.opt_state else s.value  # what nobody asked for is not copied
     while True:
         before = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]

@@ -11,6 +11,7 @@ from braintools_adadelta.conformance import adapters
 from braintools_adadelta.conformance.cases import HYPER, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
 from braintools_adadelta.optimizer import update_all
+from braintools_adadelta.states import as_arrays
 from braintools_adadelta.transform import Options, start
 
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
@@ -20,16 +21,17 @@ DOORS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "wei
 def arguments(leaves, dtype=jnp.float32):
     theta = {str(k): jnp.ones((8, 3), dtype) for k in range(leaves)}
     before = start(jax.tree.map(lambda x: x.astype(jnp.float32), theta))
-    return theta, theta, before, [1.0], (jnp.zeros((), jnp.int32),) * 2, [None]
+    return theta, theta, before, [1.0], (jnp.zeros((), jnp.int32),) * 2
 
 
-def constants(leaves, weight_decay=0.0, **options):
-    return {"options": Options(**options), "groups": ((tuple(map(str, range(leaves))), weight_decay, None),)}
+def hyperparameters(leaves, weight_decay=0.0, **options):
+    decays = [[jnp.float32(weight_decay)] if weight_decay else []]
+    return {"options": as_arrays(Options(**options)), "decays": decays, "groups": (tuple(map(str, range(leaves))),)}
 
 
 def stablehlo(platform, leaves=1, dtype=jnp.float32, **options):
     export = jax.export.export(update_all, platforms=[platform])
-    text = export(*arguments(leaves, dtype), **constants(leaves, **options)).mlir_module()
+    text = export(*arguments(leaves, dtype), **hyperparameters(leaves, **options)).mlir_module()
     return re.sub(r"(?m)^#loc.*$|loc\([^()]*(\([^()]*\))?\)", "", text)  # where in which file it came from
 
 
@@ -63,7 +65,7 @@ def test_accumulators_are_donated(platform):
 
 
 def test_the_compiled_update_holds_no_copy_of_the_accumulators():
-    compiled = update_all.lower(*arguments(1), **constants(1)).compile()
+    compiled = update_all.lower(*arguments(1), **hyperparameters(1)).compile()
     memory = compiled.memory_analysis()
     assert memory.alias_size_in_bytes == 2 * 8 * 3 * 4
 
@@ -73,7 +75,7 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
     """The norm and the flag are needed by every parameter: XLA must not compute them anew for each."""
     sizes = []
     for leaves in (10, 40):
-        lowered = update_all.lower(*arguments(leaves), **constants(leaves, grad_clip_norm=1.0), skip=skip)
+        lowered = update_all.lower(*arguments(leaves), **hyperparameters(leaves, grad_clip_norm=1.0), skip=skip)
         sizes.append(lowered.compile().as_text().count(" = "))
     assert sizes[1] <= 4 * sizes[0]
 

@@ -21,6 +21,7 @@ from braintools_adadelta.conformance.cases import HYPER, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
 from braintools_adadelta.optimizer import update_all
 from braintools_adadelta.oracle.bounds import PLAIN
+from braintools_adadelta.schedule import lr_at
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 
@@ -413,6 +414,40 @@ def test_a_thousand_updates_with_changing_lr_are_compiled_once():
     assert update_all._cache_size() - before == 1
 
 
+VALUES = np.random.default_rng(0).uniform(0.125, 0.999, 1000)
+OPTIONS_ON = {"rho": 0.5, "eps": 0.25, "weight_decay": 0.5, "grad_clip_norm": 0.5, "grad_clip_value": 0.5}
+
+
+@pytest.mark.parametrize("name", [*OPTIONS_ON, "current_lr", "group decay", "group lr"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_a_thousand_values_of_a_hyperparameter_are_compiled_once(name, compiled):
+    ours = optimizer({"w": state(1.0, 2.0)}, **OPTIONS_ON)
+    ours.add_param_group({"v": state(1.0)}, weight_decay=0.5)
+    g, traces = {"w": jnp.ones(2), "v": jnp.ones(1)}, []
+    loop = brainstate.transform.jit(lambda: (traces.append(0), ours.update(g))[1])
+    before = update_all._cache_size()
+    for x in VALUES:
+        if name.startswith("group"):
+            ours.param_groups[1][{"group decay": "weight_decay", "group lr": "lr"}[name]] = float(x)
+        else:
+            setattr(ours, name, x)
+        loop() if compiled else ours.update(g)
+    assert len(traces) == compiled and update_all._cache_size() - before <= (not compiled)
+
+
+@pytest.mark.parametrize("name", OPTIONS_ON)
+def test_a_hyperparameter_that_was_set_is_as_exact_as_one_that_was_given(name):
+    w, v = state(1.0, 2.0), state(1.0, 2.0)
+    ours = optimizer({"w": w}, **OPTIONS_ON)
+    ours.update({"w": jnp.array([3.0, -1.0])})
+    setattr(ours, name, 0.999)
+    made = optimizer({"w": v}, **(OPTIONS_ON | {name: 0.999}))
+    v.value, made.opt_state.value = w.value, ours.opt_state.value
+    for each in (ours, made):
+        each.update({"w": jnp.array([0.5, 2.0])})
+    np.testing.assert_array_equal(w.value, v.value)
+
+
 def executions(f, folder):
     """Count what the runtime executes during `f()`."""
     with jax.profiler.trace(str(folder)):
@@ -426,10 +461,12 @@ def executions(f, folder):
 def test_an_eager_update_is_one_dispatch(lr, tmp_path):
     ours, g, one = optimizer({k: state(1.0, 2.0) for k in "abc"}, lr=lr), jnp.ones(2), jax.jit(lambda x: x + 1)
     update = lambda: ours.update({k: g for k in "abc"})
-    update(), one(g)
+    schedule = lambda: lr_at(lr, ours.step_count.value) if callable(lr) else None  # is read outside the compiled call
+    update(), one(g), schedule()
     single, whole = executions(lambda: one(g), tmp_path / "one"), executions(update, tmp_path / "update")
-    runs = [name for name, count in single.items() if count == 1 and "Execute" in name]
-    assert runs and {name: whole[name] for name in runs} == dict.fromkeys(runs, 1)
+    runs = [name for name, n in single.items() if n == 1 and "Execute" in name]
+    reading = executions(schedule, tmp_path / "lr")
+    assert runs and {name: whole[name] - reading[name] for name in runs} == dict.fromkeys(runs, 1)
 
 
 def test_a_compiled_update_reads_only_the_states_it_needs():

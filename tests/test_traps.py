@@ -97,10 +97,16 @@ def test_a_schedule_may_hold_an_array():
     assert_near_exact(w.value, [1.0], [[1.0]] * 2, lrs=[0.5, 0.25], rho=0.9, eps=1e-6)
 
 
-def test_a_schedule_that_reads_a_state_is_refused():
-    factor = brainstate.ShortTermState(jnp.array(1.0))
-    with pytest.raises(TypeError, match="reads a State: .* Set current_lr instead"):
-        Adadelta(lr=lambda count: factor.value / (1 + count))
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_a_schedule_may_read_a_state(compiled):
+    factor, w = brainstate.ShortTermState(jnp.array(1.0)), state(1.0)
+    ours = optimizer({"w": w}, lr=lambda count: factor.value / (1 + count))
+    step = lambda: ours.update({"w": ONE})
+    step = brainstate.transform.jit(step) if compiled else step
+    step()
+    factor.value = jnp.array(0.5)
+    step()
+    assert_near_exact(w.value, [1.0], [[1.0]] * 2, lrs=[1.0, 0.25], rho=0.9, eps=1e-6)
 
 
 def test_an_lr_may_be_traced():
