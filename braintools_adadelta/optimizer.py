@@ -15,7 +15,6 @@ from typing import Any
 import brainstate
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import compat, spec, states
 from .equations import wider
