@@ -83,7 +83,7 @@ def move(g, before, rho, eps):
     return delta, Accumulators(e_g2, e_delta2)
 
 # %% ../nbs/03_transform.ipynb #c15
-def step(theta, g, before, lr, options):
+def step(theta, g, before, lr, options, measured=None):
     """Take one step over trees of parameters `theta` and gradients `g`: G1 to G4, then E1 to E4.
 
     Parameters
@@ -98,6 +98,8 @@ def step(theta, g, before, lr, options):
         Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may. All but
         `rho` may be scalar arrays, so that a compiled step takes any; `rho` as well, but then 1 - rho is that of its
         dtype, unless it is a dictionary of what :func:`equations.in_parts` gives, by names of dtypes.
+    measured : pair of scalars, optional
+        What :func:`equations.norm` gives for all parameters, where `g` has only some of them.
 
     Returns
     -------
@@ -114,7 +116,8 @@ def step(theta, g, before, lr, options):
     rho, eps, decay, c, v = options
     each, everywhere = jax.tree.map, lambda x: jax.tree.broadcast(x, theta)
     leaves, tree = jax.tree.flatten(g)
-    clipped_norm = g if c is None or not leaves else jax.tree.unflatten(tree, clip_norm(leaves, c))
+    is_whole = c is None or not leaves
+    clipped_norm = g if is_whole else jax.tree.unflatten(tree, clip_norm(leaves, c, measured))
     clip = lambda g: clip_value(g, jnp.asarray(v, g.dtype))
     clipped_value = clipped_norm if v is None else each(clip, clipped_norm)
     is_off = lambda k: isinstance(k, int | float) and k == 0

@@ -1,0 +1,130 @@
+"""Many parameters: each small one is a call of its own. What comes of it is what one program for all would give."""
+
+import random
+import sys
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exactly import assert_near_exact
+
+from braintools_adadelta import Adadelta, update
+from braintools_adadelta.oracle.bounds import PLAIN
+
+SHAPES = {f"w{k:02}": [(3,), (2, 2), (), (1, 3)][k % 4] for k in range(40)}
+OPTIONS = {
+    "plain": {},
+    "clips and decay": {"grad_clip_norm": 0.5, "grad_clip_value": 0.25, "weight_decay": 0.125},
+    "skip": {"nonfinite": "skip", "grad_clip_norm": 2.0},
+}
+
+
+def draw(seed):
+    rng = np.random.default_rng(seed)
+    return {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in SHAPES.items()}
+
+
+def trained(grads, start=None, compiled=False, groups=False, **options):
+    states = {name: brainstate.ParamState(x) for name, x in (start or draw(0)).items()}
+    ours = Adadelta(rho=5 / 8, eps=1.0, **options).register_trainable_weights(states)
+    if groups:
+        ours.add_param_group({name: states[name] for name in list(states)[::3]}, lr=0.5, weight_decay=0.25)
+    step = brainstate.transform.jit(ours.update) if compiled else ours.update
+    for g in grads:
+        step(g)
+    return {name: s.value for name, s in states.items()}, ours
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_many_parameters_are_within_the_bound(name, compiled):
+    grads = [draw(1), draw(2)]
+    assert len(update.bundles_of(draw(0), [list(SHAPES)])) > len(SHAPES)
+    got, _ = trained(grads, compiled=compiled, **OPTIONS[name])
+    judged = {key: x for key, x in OPTIONS[name].items() if key != "nonfinite"}
+    assert_near_exact(got, draw(0), grads, form=PLAIN, rho=5 / 8, eps=1.0, **judged)
+
+
+@pytest.mark.parametrize("groups", [False, True], ids=["one group", "groups"])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "complex64", "large"])
+def test_one_by_one_is_bit_by_bit_what_one_program_gives(kind, groups, monkeypatch):
+    def of_a_kind(tree):
+        if kind == "large":
+            return tree | {"big": jnp.linspace(-1, 1, update.LARGE + 1), "small": jnp.linspace(-1, 1, update.LARGE)}
+        return {name: x.astype(kind) for name, x in tree.items()}
+
+    start, grads = of_a_kind(draw(0)), [of_a_kind(draw(1)), of_a_kind(draw(2))]
+    options = {"grad_clip_value": 0.5, "weight_decay": 0.125}
+    many, _ = trained(grads, start, groups=groups, **options)
+    monkeypatch.setattr(update, "MANY", 1000)
+    one, _ = trained(grads, start, groups=groups, **options)
+    jax.tree.map(np.testing.assert_array_equal, many, one)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_a_step_that_is_not_finite_is_skipped_as_a_whole(compiled):
+    bad = draw(1) | {"w39": jnp.full((1, 3), jnp.nan)}
+    got, ours = trained([bad], compiled=compiled, nonfinite="skip")
+    jax.tree.map(np.testing.assert_array_equal, got, draw(0))
+    assert (int(ours.step_count.value), int(ours.skipped_steps.value)) == (0, 1)
+
+
+def test_there_is_a_program_for_each_shape_and_not_for_each_parameter():
+    programs = lambda: sum(f._cache_size() for f in (update.update_all, update.update_copying))
+    jax.clear_caches()
+    shapes = {f"w{k}": (7, 5) if k % 3 else (11,) for k in range(400)}
+    states = {name: brainstate.ParamState(jnp.ones(shape)) for name, shape in shapes.items()}
+    ours = Adadelta(grad_clip_norm=1.0).register_trainable_weights(states)
+    before = programs()
+    for _ in range(2):
+        ours.update({name: jnp.ones(shape) for name, shape in shapes.items()})
+    assert programs() - before == 3  # and one for the large ones and the counts
+
+
+def test_large_accumulators_are_reused_in_place():
+    start = draw(0) | {"big": jnp.ones(update.LARGE + 1)}
+    states = {name: brainstate.ParamState(x) for name, x in start.items()}
+    ours = Adadelta().register_trainable_weights(states)
+    place = lambda: ours.opt_state.look().e_g2["big"].unsafe_buffer_pointer()
+    ours.update(start)
+    before = place()
+    ours.update(start)
+    assert place() == before
+
+
+def test_an_interruption_leaves_a_whole_step_or_none():
+    """At some forty of the lines of Python that run."""
+    start, g = draw(0) | {"big": jnp.ones(update.LARGE + 1)}, draw(1) | {"big": jnp.ones(update.LARGE + 1)}
+    states = {name: brainstate.ParamState(x) for name, x in start.items()}
+    ours = Adadelta(grad_clip_norm=1.0).register_trainable_weights(states)
+    ours.update(g), ours.update(g)
+    lines, taken = [0], set()
+
+    def run(stop):
+        def trace(frame, event, arg):
+            lines[0] += event == "line"
+            if lines[0] == stop and event == "line":
+                raise KeyboardInterrupt
+            return trace
+
+        lines[0], before = 0, sys.gettrace()
+        sys.settrace(trace)
+        try:
+            ours.update(g)
+        except (KeyboardInterrupt, ValueError):  # which JAX makes of one in its cache
+            pass
+        finally:
+            sys.settrace(before)
+
+    run(-1)
+    total, rng = lines[0], random.Random(0)
+    for stop in [*rng.sample(range(1, total), 30), *range(total - 10, total)]:
+        steps, before = int(ours.step_count.value), {name: s.value for name, s in states.items()}
+        run(stop)
+        moved = {bool((s.value != before[name]).any()) for name, s in states.items()}
+        assert moved == {int(ours.step_count.value) > steps}
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(ours.opt_state.look()))
+        taken |= moved
+    assert taken == {False, True}
