@@ -102,6 +102,16 @@ def check_unattached(scheduler):
         )
 
 
+def start_as_arrays(scheduler):
+    """Give ReduceLROnPlateau its numbers in the type that its ``step()`` gives them, so that nothing is compiled anew."""
+    from .states import as_array
+
+    for one in family(scheduler):
+        if hasattr(one, "num_bad_epochs"):
+            one.best.value = as_array(one.best.value)
+            one.current_lrs.value = [as_array(lr) for lr in one.current_lrs.value]
+
+
 def check_scheduler(scheduler):
     """Refuse what SequentialLR does under a trace.
 

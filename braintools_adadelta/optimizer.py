@@ -191,6 +191,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self._apart = False  # whether parameters are on different devices, where no compiled call can take them all
         self._detached = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
+        compat.start_as_arrays(lr)
 
     # ----------------------------------------------------------- hyperparameters
 

@@ -333,6 +333,19 @@ def test_trainer_fits_saves_and_resumes(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not RESUMES_AT_ITS_EPOCH, reason="the trainer of this version steps no scheduler on a resume")
+def test_trainer_may_step_the_scheduler_to_where_it_was(tmp_path):
+    """An older trainer wrote no state of schedulers: that in the optimizer must not be stepped on from."""
+    save = braintools.trainer.ModelCheckpoint(dirpath=str(tmp_path), save_last=True, monitor=None)
+    fit(tmp_path, 2, [save])
+    saved = braintools.trainer.load_checkpoint(str(tmp_path / "last.ckpt"))
+    older = {key: x for key, x in saved.items() if not key.startswith("lr_schedulers")}
+    braintools.trainer.save_checkpoint(older, str(tmp_path / "older.ckpt"))
+    model = fit(tmp_path, 3, ckpt_path=str(tmp_path / "older.ckpt"))
+    assert (int(model.optimizer.step_count.value), float(model.optimizer.current_lr)) == (6, 0.5**3)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not RESUMES_AT_ITS_EPOCH, reason="the original of this version cannot resume")
 def test_trainer_takes_as_many_steps_as_with_the_original(tmp_path):
     counts = {}
