@@ -74,11 +74,20 @@ def test_the_originals_tests_of_adadelta_pass_with_ours(tmp_path):
     assert {outcome for suite in found for outcome in suite.values()} == {"PASSED"} and sum(map(len, found)) >= 9
 
 
+# Until 0.4.0 the original showed the base lr before a scheduler stepped; since then that in force, as ours does.
+OLDER = {
+    "::TestConstantLR::test_constant_lr_with_optimizer",
+    "::TestLinearLR::test_linear_lr_with_optimizer",
+    "::TestWarmupScheduler::test_warmup_with_optimizer",
+}
+
+
 def assert_no_worse(suite, folder):
     """With the original's Adadelta for all, tests of other optimizers' numbers fail; with ours, no others."""
     theirs, ours = (outcomes(suite, folder, f"{whose} all") for whose in ("theirs", "ours"))
     worse = {test for test, outcome in theirs.items() if outcome == "PASSED" != ours.get(test)}
-    assert not worse and ours.keys() == theirs.keys()
+    expected = OLDER if SCHEDULERS in suite and not hasattr(braintools, "fit") else set()  # which came with 0.4.0
+    assert worse == expected and ours.keys() == theirs.keys()
     assert list(ours.values()).count("PASSED") >= len(ours) / 2
 
 
@@ -94,7 +103,7 @@ def test_with_ours_the_originals_tests_do_no_worse(suite, tmp_path):
 
 def test_its_fitter_minimises_with_ours():
     """It asks for the transformation inside an optimizer, as ``tx``, and steps that from several starts."""
-    if not hasattr(braintools.fit, "Fitter"):
+    if not hasattr(braintools, "fit"):
         pytest.skip("this braintools has no Fitter")
     line = lambda p: p["a"] * jnp.arange(4.0)
     error = lambda got, want: jnp.mean((got - want) ** 2)
