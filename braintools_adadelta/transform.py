@@ -21,6 +21,7 @@ from braintools_adadelta.equations import (
     clip_norm,
     clip_value,
     gathered,
+    once,
     wider,
 )
 
@@ -131,7 +132,7 @@ def step(theta, g, before, lr, options, measured=None):
 # %% ../nbs/03_transform.ipynb #c20
 def is_finite(g):
     """X5 non-finite: say whether every component in the tree `g` is finite."""
-    return jnp.all(gathered([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(g)]))
+    return once(jnp.all(gathered([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(g)])))
 
 # %% ../nbs/03_transform.ipynb #c23
 class Transformation(NamedTuple):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANY', 'LARGE', 'update_copying', 'finite_in', 'largest_in', 'squares_in', 'all_of', 'largest_of', 'sum_of',
-           'unit_of', 'root_of', 'update_all', 'gradients_inside', 'count_on', 'bundles_of', 'calls_of', 'merged',
+           'scale_of', 'root_of', 'update_all', 'gradients_inside', 'count_on', 'bundles_of', 'calls_of', 'merged',
            'measure', 'folded', 'gradients_in', 'in_one_dtype']
 
 # %% ../nbs/05_5_update.ipynb #c3
@@ -14,12 +14,12 @@ from itertools import chain
 import jax
 import jax.numpy as jnp
 
-from .equations import gathered, largest, squares, unit_near, wider
+from .equations import gathered, largest, once, scale_to_one, squares, wider
 from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from .transform import Accumulators, is_finite, step
 
 # %% ../nbs/05_5_update.ipynb #c5
-@partial(jax.jit, static_argnames=("groups", "skip"), donate_argnames="before")
+@partial(jax.jit, static_argnames=("groups", "skip"), donate_argnames="before", inline=True)
 def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, groups, skip=False):
     """Take one step over parameters in `groups` of names, each with an lr and a decay (in a list: or none).
 
@@ -37,7 +37,9 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
         *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, slope) for tree in before)
     )
     measured, keep = whole or (None, is_finite(slope) if skip else True)
-    after = step(inside, slope, memory, lr, options._replace(weight_decay=decay), measured)
+    rho = {dtype: once([tuple(pair) for pair in parts]) for dtype, parts in options.rho.items()}
+    options = options._replace(rho=rho, weight_decay=decay)
+    after = step(inside, slope, memory, lr, options, measured)
     theta = {name: bare(x) for name, x in theta.items()}
     moved = {name: leave(x, theta[name]) for name, x in after.theta.items()}
     memory = jax.tree.map(
@@ -123,8 +125,8 @@ def measure(calls, options, skip):
     finite = folded(all_of, [finite_in(*part) for part in parts]) if skip else True
     if options.grad_clip_norm is None:
         return None, finite
-    unit = unit_of(folded(largest_of, [largest_in(*part) for part in parts]))
-    return (root_of(folded(sum_of, [squares_in(*part, unit) for part in parts])), unit), finite
+    s = scale_of(folded(largest_of, [largest_in(*part) for part in parts]))
+    return (root_of(folded(sum_of, [squares_in(*part, s) for part in parts])), s), finite
 
 
 def folded(f, xs):
@@ -142,9 +144,9 @@ finite_in = jax.jit(lambda *part: is_finite(gradients_in(*part)))
 largest_in = jax.jit(lambda *part: largest(gradients_in(*part)))
 squares_in = jax.jit(lambda *part: jnp.sum(squares(gradients_in(*part[:3]), part[3])))
 all_of = jax.jit(lambda xs: jnp.all(gathered(xs)))
-largest_of = jax.jit(lambda xs: gathered(in_one_dtype(xs))[-1])
+largest_of = jax.jit(lambda xs: jnp.max(gathered(in_one_dtype(xs))))
 sum_of = jax.jit(lambda xs: jnp.sum(gathered(in_one_dtype(xs))))
-unit_of, root_of = jax.jit(unit_near), jax.jit(jnp.sqrt)
+scale_of, root_of = jax.jit(scale_to_one), jax.jit(jnp.sqrt)
 
 
 def in_one_dtype(xs):

@@ -81,15 +81,15 @@ def test_one_norm_over_leaves_of_several_dtypes():
     assert [(x.dtype.name, x.tolist()) for x in clipped] == [("bfloat16", [1.5]), ("float16", [2.0])]
 
 
-def test_the_unit_of_the_norm_comes_from_the_largest_leaf():
-    """Of three: in the unit of a smaller one the largest would overflow."""
+def test_the_scale_of_the_norm_comes_from_the_largest_leaf():
+    """Of three: at the scale of a smaller one the largest would overflow."""
     clipped = clip_norm([jnp.full(1, x, jnp.float32) for x in (1.0, 2e30, 1e5)], 1e30)
     np.testing.assert_allclose([float(x[0]) for x in clipped], [0.5, 1e30, 0.5e5], rtol=1e-6)
 
 
-def test_the_unit_of_the_norm_is_a_power_of_two_and_so_is_its_inverse():
-    """Then it rounds nothing, whether it is divided by or, as XLA likes to, multiplied with the inverse."""
+def test_the_scale_of_the_norm_is_a_power_of_two_and_so_is_its_inverse():
+    """Then a product with it does not round."""
     for x in (0.0, 1e-40, 3e-38, 1.75, 7.0, 1.7e38, float(float32.max)):
-        n, unit = (float(y) for y in norm([jnp.full(2, x, jnp.float32)]))
-        assert np.frexp(unit)[0] == 0.5 and float32.tiny <= 1 / unit <= 1 / float32.tiny
-        assert x < 2e-38 or n * unit == pytest.approx(2**0.5 * x, rel=1e-6)
+        n, s = (float(y) for y in norm([jnp.full(2, x, jnp.float32)]))
+        assert np.frexp(s)[0] == 0.5 and float32.tiny <= s <= 1 / float32.tiny
+        assert x < 2e-38 or n / s == pytest.approx(2**0.5 * x, rel=1e-6)
