@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .equations import wider
+from .arithmetic import wider
 
 # %% ../nbs/04_leaf.ipynb #c5
 def is_quantity(x):

@@ -14,7 +14,7 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
-from .equations import wider
+from .arithmetic import wider
 from .leaf import bare, is_quantity
 from .states import OptimState
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .equations import in_parts
+from .arithmetic import in_parts
 from .transform import Options
 
 # %% ../nbs/05_1_states.ipynb #c5

@@ -14,7 +14,7 @@ from itertools import chain
 import jax
 import jax.numpy as jnp
 
-from .equations import gathered, largest, once, scale_to_one, squares, wider
+from .arithmetic import Norm, largest, scale_to_one, stacked, sums_of_squares, wider
 from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from .transform import Accumulators, is_finite, step
 
@@ -37,7 +37,9 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
         *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, slope) for tree in before)
     )
     measured, keep = whole or (None, is_finite(slope) if skip else True)
-    rho = {dtype: once([tuple(pair) for pair in parts]) for dtype, parts in options.rho.items()}
+    rho = jax.lax.optimization_barrier(
+        {dtype: [tuple(pair) for pair in parts] for dtype, parts in options.rho.items()}
+    )
     options = options._replace(rho=rho, weight_decay=decay)
     after = step(inside, slope, memory, lr, options, measured)
     theta = {name: bare(x) for name, x in theta.items()}
@@ -125,8 +127,9 @@ def measure(calls, options, skip):
     finite = folded(all_of, [finite_in(*part) for part in parts]) if skip else True
     if options.grad_clip_norm is None:
         return None, finite
-    s = scale_of(folded(largest_of, [largest_in(*part) for part in parts]))
-    return (root_of(folded(sum_of, [squares_in(*part, s) for part in parts])), s), finite
+    scale = scale_of(folded(largest_of, [largest_in(*part) for part in parts]))
+    total = folded(sum_of, [squares_in(*part, scale) for part in parts])
+    return Norm(root_of(total), scale), finite
 
 
 def folded(f, xs):
@@ -142,10 +145,10 @@ def gradients_in(theta, g, before):
 
 finite_in = jax.jit(lambda *part: is_finite(gradients_in(*part)))
 largest_in = jax.jit(lambda *part: largest(gradients_in(*part)))
-squares_in = jax.jit(lambda *part: jnp.sum(squares(gradients_in(*part[:3]), part[3])))
-all_of = jax.jit(lambda xs: jnp.all(gathered(xs)))
-largest_of = jax.jit(lambda xs: jnp.max(gathered(in_one_dtype(xs))))
-sum_of = jax.jit(lambda xs: jnp.sum(gathered(in_one_dtype(xs))))
+squares_in = jax.jit(lambda *part: jnp.sum(sums_of_squares(gradients_in(*part[:3]), part[3])))
+all_of = jax.jit(lambda xs: jnp.all(stacked(xs)))
+largest_of = jax.jit(lambda xs: jnp.max(stacked(in_one_dtype(xs))))
+sum_of = jax.jit(lambda xs: jnp.sum(stacked(in_one_dtype(xs))))
 scale_of, root_of = jax.jit(scale_to_one), jax.jit(jnp.sqrt)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import sampled
 
-from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm, weights
+from braintools_adadelta.arithmetic import weights
+from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm
 from braintools_adadelta.oracle.bounds import ANY, PLAIN, bounds, edges, gamma, gradient_bounds, machine, region
 from braintools_adadelta.oracle.exact import CONTEXT, Step, exact, largest_root, step, walk
 from braintools_adadelta.oracle.ulp import FORMATS, float32

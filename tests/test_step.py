@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from braintools_adadelta.equations import clip_norm, norm, ratio
+from braintools_adadelta.arithmetic import norm, ratio
+from braintools_adadelta.equations import clip_norm
 from braintools_adadelta.oracle.bounds import PLAIN, bounds
 from braintools_adadelta.oracle.exact import Step, exact, largest_root
 from braintools_adadelta.oracle.exact import step as exact_step

@@ -11,7 +11,7 @@ import pytest
 from exactly import assert_near_exact
 
 from braintools_adadelta import scale_by_adadelta
-from braintools_adadelta.transform import Accumulators, Options, move, start, step
+from braintools_adadelta.transform import Accumulators, Options, deltas, start, step
 
 PARAMS = {"a": jnp.array([4.0, -1.0]), "b": {"c": jnp.array(2.0)}}
 GRADS = [jax.tree.map(lambda x, k=k: x * 0.5 + k, PARAMS) for k in range(4)]
@@ -88,7 +88,7 @@ def test_dtypes_stay_whatever_meets(dtype):
 def test_accumulators_and_delta_each_keep_their_dtype(own, other):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         before = Accumulators(jnp.zeros(3, own), jnp.zeros(3, other))
-        delta, after = move(jnp.ones(3, other), before, 0.9, 1e-6)
+        delta, after = deltas(jnp.ones(3, other), before, 0.9, 1e-6)
     assert (delta.dtype, after.e_g2.dtype, after.e_delta2.dtype) == (other, own, other)
 
 
