@@ -461,8 +461,13 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.in_one_dtype': ( '5_update.html#in_one_dtype',
                                                                                          'braintools_adadelta/update.py'),
+                                            'braintools_adadelta.update.is_for_blocks': ( '5_update.html#is_for_blocks',
+                                                                                          'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.measure': ( '5_update.html#measure',
                                                                                     'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.merged': ('5_update.html#merged', 'braintools_adadelta/update.py'),
+                                            'braintools_adadelta.update.survey': ('5_update.html#survey', 'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.update_all': ( '5_update.html#update_all',
-                                                                                       'braintools_adadelta/update.py')}}}
+                                                                                       'braintools_adadelta/update.py'),
+                                            'braintools_adadelta.update.update_some': ( '5_update.html#update_some',
+                                                                                        'braintools_adadelta/update.py')}}}

@@ -6,6 +6,8 @@
 __all__ = ['BLOCK', 'LARGE', 'in_blocks', 'suits', 'in_one_pass']
 
 # %% ../nbs/05_6_blocks.ipynb #b3
+from functools import partial
+
 import jax
 from jax import lax
 
@@ -13,20 +15,21 @@ from jax import lax
 BLOCK, LARGE = 2**14, 2**16  # numbers in a block; in an array for which blocks are worth it
 
 
-def in_blocks(advance, g, carried):
-    """Return `advance(g, carried)`, which works on each number by itself, computed block by block.
+def in_blocks(advance, g, *carried):
+    """Return `advance(g, *carried)`, which works on each number by itself, computed block by block.
 
-    `carried` is a tree of arrays of the shape of `g`, and so is the result, which takes its place in memory.
+    `g` and `carried` are trees of arrays of one shape; the result is like `carried`, and takes its place in memory.
     """
 
     def block(at, size, carried):
         read = lambda x: lax.dynamic_slice(x, (at,), (size,))
-        after = advance(*jax.tree.map(read, (g, carried)))
+        after = advance(*jax.tree.map(read, (g, *carried)))
         after = lax.optimization_barrier(after)  # compute all, then write
         write = lambda x, new: lax.dynamic_update_slice(x, new, (at,))
         return jax.tree.map(write, carried, after)
 
-    shape, (count, rest) = g.shape, divmod(g.size, BLOCK)
+    first = jax.tree.leaves(g)[0]
+    shape, (count, rest) = first.shape, divmod(first.size, BLOCK)
     g, carried = jax.tree.map(lambda x: x.reshape(-1), (g, carried))
     carried = lax.fori_loop(0, count, lambda k, carried: block(k * BLOCK, BLOCK, carried), carried)
     if rest:
@@ -39,7 +42,6 @@ def suits(x):
     return LARGE <= x.size < 2**31 and jax.device_count("cpu") == 1  # a position is a number of 32 bits
 
 
-def in_one_pass(advance, g, carried):
-    """Return `advance(g, carried)`, as :func:`in_blocks` does, on a CPU; elsewhere as it stands."""
-    cpu = lambda g, carried: in_blocks(advance, g, carried)
-    return lax.platform_dependent(g, carried, cpu=cpu, default=advance)
+def in_one_pass(advance, g, *carried):
+    """Return `advance(g, *carried)`, as :func:`in_blocks` does, on a CPU; elsewhere as it stands."""
+    return lax.platform_dependent(g, *carried, cpu=partial(in_blocks, advance), default=advance)

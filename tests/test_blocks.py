@@ -1,0 +1,85 @@
+"""Large parameters on a CPU: block by block, to the same bits, in a cache's worth of memory."""
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from braintools_adadelta import Adadelta, blocks, update
+from braintools_adadelta.states import as_arrays
+from braintools_adadelta.transform import Options, start
+
+OPTIONS = {
+    "plain": {},
+    "clips and decay": {"grad_clip_norm": 0.5, "grad_clip_value": 1e-3, "weight_decay": 0.125},
+    "skip": {"nonfinite": "skip"},
+    "16-bit averages": {"accumulator_dtype": "bfloat16"},
+}
+on_a_cpu = pytest.mark.skipif(
+    jax.default_backend() != "cpu" or jax.device_count("cpu") > 1, reason="blocks are for one CPU"
+)
+
+
+def draw(seed, dtype, size=blocks.LARGE + 7):
+    rng = np.random.default_rng(seed)
+    large = rng.normal(size=size) + (1j * rng.normal(size=size) if dtype == "complex64" else 0)
+    return {"large": jnp.asarray(large).astype(dtype), "small": jnp.ones(3)}
+
+
+def after_two_steps(dtype, compiled, **options):
+    jax.clear_caches()
+    states = {name: brainstate.ParamState(x) for name, x in draw(0, dtype).items()}
+    ours = Adadelta(**options).register_trainable_weights(states)
+    step = brainstate.transform.jit(ours.update) if compiled else ours.update
+    for seed in (1, 2):
+        step(draw(seed, dtype))
+    return [np.asarray(x) for x in jax.tree.leaves(({k: s.value for k, s in states.items()}, ours.opt_state.value))]
+
+
+@on_a_cpu
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_blocks_give_the_bits_of_the_plain_form(name, dtype, compiled, monkeypatch):
+    in_blocks = after_two_steps(dtype, compiled, **OPTIONS[name])
+    monkeypatch.setattr(update, "is_for_blocks", lambda theta, g: False)
+    plain = after_two_steps(dtype, compiled, **OPTIONS[name])
+    jax.clear_caches()
+    for x, y in zip(in_blocks, plain, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def arguments(dtype, size=2**24, **options):
+    theta = {"w": jax.ShapeDtypeStruct((size,), dtype)}
+    before = jax.eval_shape(start, {"w": jax.ShapeDtypeStruct((size,), jnp.float32)})
+    decays = [[jnp.float32(options.pop("weight_decay"))] if "weight_decay" in options else []]
+    fixed = {"options": as_arrays(Options(**options)), "decays": decays, "groups": (("w",),)}
+    return (theta, theta, before, [jnp.float32(1)], (jnp.zeros((), jnp.int32),) * 2), fixed
+
+
+@on_a_cpu
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [("float32", {}), ("bfloat16", {}), ("float32", {"grad_clip_norm": 1.0, "weight_decay": 0.1})],
+    ids=["float32", "bfloat16", "clip and decay"],
+)
+def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype):
+    positional, named = arguments(dtype, **options)
+    memory = update.update_all.lower(*positional, **named).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2**20
+    assert memory.alias_size_in_bytes == 2 * 4 * 2**24  # both averages, in place
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_other_platforms_have_no_loop(platform):
+    positional, named = arguments(jnp.float32)
+    text = jax.export.export(update.update_all, platforms=[platform])(*positional, **named).mlir_module()
+    assert "stablehlo.while" not in text and "dynamic_slice" not in text and "stablehlo.rsqrt" in text
+
+
+def test_an_array_on_several_devices_is_not_taken_apart(monkeypatch):
+    x = jax.ShapeDtypeStruct((blocks.LARGE,), jnp.float32)
+    for count in (1, 8):
+        monkeypatch.setattr(jax, "device_count", lambda backend, count=count: count)
+        assert blocks.suits(x) == (count == 1)
