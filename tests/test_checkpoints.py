@@ -1,4 +1,4 @@
-"""Checkpoints: what is refused and why, Trainer, Orbax, a process killed while it saves."""
+"""Checkpoints: a run resumes bit by bit, what is refused and why, Trainer, Orbax, a process killed while it saves."""
 
 import subprocess
 import sys
@@ -10,29 +10,71 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import ONE, OPTIONS, default_optimizer, everything, near_after_ones, optimizer, same, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schedules import SCHEDULES
 
-from braintools_adadelta import Adadelta, LRScheduler
+from braintools_adadelta import Adadelta, LRScheduler, interop
 
-OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 LR = braintools.optim
 
 
-def state(*values):
-    return brainstate.ParamState(jnp.array(values))
+# ----------------------------------------------------------------------------------------------------------- resuming
 
 
-def everything(ours):
-    values = {name: s.value for name, s in ours.param_states.items()}
-    return jax.tree.map(np.array, (values, ours.state_dict(), [group["lr"].value for group in ours.param_groups]))
+def trained_alone(lr, steps=3):
+    w = state(4.0, -1.0)
+    ours = optimizer({"w": w}, lr=lr, **OPTIONS)
+    for k in range(steps):
+        ours.update({"w": jnp.array([8.0, k])})
+    return ours, w
 
 
-def same(got, want):
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize("through", ["memory", "msgpack", "msgpack with target"])
+def test_a_resumed_run_is_the_straight_run(kind, through, tmp_path):
+    ours, w = trained_alone(SCHEDULES[kind][0]())
+    ours.lr_scheduler.step()
+    saved = ours.state_dict()
+    assert {"step_count", "lr", "base_lr", "param_groups", "param_groups_opt_states", "opt_state"} <= saved.keys()
+    again, v = trained_alone(SCHEDULES[kind][0](), steps=1)
+    v.value = w.value
+    if through != "memory":
+        path = str(tmp_path / "state.msgpack")
+        braintools.file.msgpack_save(path, saved, verbose=False)
+        target = {"target": again.state_dict()} if "target" in through else {}
+        saved = braintools.file.msgpack_load(path, verbose=False, **target)
+    again.load_state_dict(saved)
+    for k in range(4):
+        for one in (ours, again):
+            one.update({"w": jnp.array([1.0, k])})
+        if k == 1:
+            ours.lr_scheduler.step(), again.lr_scheduler.step()
+        np.testing.assert_array_equal(w.value, v.value)
+        assert float(ours.current_lr) == float(again.current_lr)
+    assert int(again.step_count.value) == 7
+
+
+def test_a_snapshot_is_not_changed_by_later_updates():
+    ours, _ = trained_alone(1.0)
+    snapshot = ours.state_dict()
+    before = jax.tree.map(np.array, snapshot)
+    for _ in range(3):
+        ours.update({"w": jnp.ones(2)})
+    jax.tree.map(np.testing.assert_array_equal, snapshot, before)
+    ours.load_state_dict(snapshot)
+    ours.update({"w": jnp.ones(2)})
+    jax.tree.map(np.testing.assert_array_equal, snapshot, before)
+
+
+def test_a_state_can_be_saved_before_anything_is_registered():
+    assert Adadelta(lr=0.5).state_dict()["opt_state"] is None
 
 
 LRS = {"number": lambda: 0.5, "function": lambda: lambda step: 1 / (1 + step), "StepLR": lambda: LR.StepLR(1.0, 1, 0.5)}
+
+
 GRADS = {"a": jnp.array([8.0, 1.0]), "b": jnp.array(3.0), "z": jnp.array([1 + 2j])}
 
 
@@ -67,6 +109,34 @@ def test_groups_schedules_and_counts_resume_bit_by_bit(lr, form, tmp_path):
         each.update(GRADS), each.lr_scheduler.step(), each.update(GRADS)
     same(everything(again), everything(ours))
     assert again.skipped_steps.value == 1 and again.step_count.value == 4
+
+
+# -------------------------------------------------------------------------------------------------- what does not fit
+
+
+def changed_state(change):
+    state = trained_alone(1.0)[0].state_dict()
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda s: s.pop("opt_state"), r"lacks \['opt_state'\]"),
+        (lambda s: s["opt_state"]["e_g2"].pop("w"), r"accumulators of \['e_g2.w'\] do not fit"),
+        (lambda s: s["opt_state"]["e_g2"].update(v=jnp.ones(2)), r"accumulators of \['e_g2.v'\] do not fit"),
+        (lambda s: s["opt_state"]["e_g2"].update(w=jnp.ones(3)), r"got \[\(3,\)\], need \[\(2,\)\]"),
+        (lambda s: s.update(lr=float("nan")), "^lr = nan"),
+    ],
+    ids=["no opt_state", "missing", "too many", "shape", "lr"],
+)
+def test_a_state_that_does_not_fit_changes_nothing(bad, message):
+    ours, w = trained_alone(1.0)
+    before = jax.tree.map(np.asarray, (ours.state_dict(), w.value))
+    with pytest.raises(ValueError, match=message):
+        ours.load_state_dict(changed_state(bad))
+    jax.tree.map(np.testing.assert_array_equal, before, (ours.state_dict(), w.value))
 
 
 def memory(saved, e_g2):
@@ -133,6 +203,94 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(kind):
     same(everything(other), before)
 
 
+@pytest.mark.parametrize(("name", "found"), [("Adam", r"\['mu', 'nu'\]"), ("RMSprop", r"\['nu'\]")])
+def test_the_state_of_another_optimizer_is_refused(name, found):
+    w = state(4.0)
+    ours, other = Adadelta().register_trainable_weights({"mu": w}), getattr(LR, name)(lr=0.1)
+    other.register_trainable_weights({"mu": w})
+    with pytest.raises(ValueError, match=f"it has {found}, and no accumulators of Adadelta"):
+        ours.load_state_dict(other.state_dict())
+    ours.load_state_dict(ours.state_dict())  # a parameter may have any name
+
+
+def test_groups_must_hold_the_same_parameters():
+    a, b = state(1.0), state(1.0)
+    ours, other = (Adadelta().register_trainable_weights({"a": a, "b": b}) for _ in range(2))
+    ours.add_param_group({"a": a})
+    other.add_param_group({"b": b})
+    with pytest.raises(
+        ValueError, match=r"parameter groups of \['0.params.a', '0.params.b', '1.params.a', '1.params.b'"
+    ):
+        other.load_state_dict(ours.state_dict())
+
+
+def test_a_key_among_the_accumulators():
+    ours = default_optimizer({"w": state(1.0)})
+    saved = ours.state_dict()
+    saved["opt_state"]["e_g2"]["w"] = jax.random.key(0)
+    with pytest.raises(ValueError, match=r"the accumulators of \['e_g2.w'\] do not fit"):
+        ours.load_state_dict(saved)
+
+
+JUNK = [None, "x", b"x", -1, 1.5, 1j, [], {}, {"0": 1}, np.ones(7), np.array(["x"]), float("nan"), object()]
+
+
+def paths(tree, path=()):
+    """Yield the path to every node of nested dictionaries."""
+    yield path
+    if isinstance(tree, dict):
+        for key in tree:
+            yield from paths(tree[key], (*path, key))
+
+
+def mangled(tree, path, how, junk):
+    """Return a copy of `tree` with the node at `path` missing, doubled, renamed, replaced, reshaped or cut short."""
+    if path:
+        key, *rest = path
+        tree = dict(tree)
+        if rest or how in ("junk", "reshape", "truncate"):
+            tree[key] = mangled(tree[key], rest, how, junk)
+        elif how == "missing":
+            del tree[key]
+        else:
+            tree["?" + str(key)] = tree[key] if how == "extra" else tree.pop(key)
+        return tree
+    if how == "truncate" and isinstance(tree, dict):
+        return dict(list(tree.items())[: len(tree) // 2])
+    if how == "reshape" and not isinstance(tree, dict):
+        return np.stack([np.asarray(tree)] * 2)
+    return junk
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_mangled_state_is_refused_in_our_words_or_loads_and_changes_nothing_else(data):
+    ours, other = MANGLED
+    tree = ours.state_dict()
+    path = data.draw(st.sampled_from([p for p in paths(tree) if p[:1] != ("param_groups",) or "params" not in p]))
+    how = data.draw(st.sampled_from(["missing", "extra", "renamed", "junk", "reshape", "truncate"]))
+    tree = mangled(tree, path, how, data.draw(st.sampled_from(JUNK)))
+    before = everything(other)
+    try:
+        other.load_state_dict(tree)
+    except (TypeError, ValueError) as error:
+        words = ("lacks", "has unknown keys", "not fit", "is not allowed", "got ", "trained by Adam")
+        assert any(word in str(error) for word in words), repr(error)
+        same(everything(other), before)
+    else:
+        other.update(GRADS)  # what was loaded is a state to go on from
+        other.load_state_dict(ORIGINAL)
+
+
+MANGLED = trained(LR.StepLR([1.0, 0.5], 1, 0.5)), trained(LR.StepLR([1.0, 0.5], 1, 0.5), steps=1)
+
+
+ORIGINAL = MANGLED[1].state_dict()
+
+
+# ---------------------------------------------------------------------------- what was saved otherwise, and schedules
+
+
 def without_parameters(ours):
     saved = ours.state_dict()
     for group in saved["param_groups"].values():
@@ -195,81 +353,83 @@ def test_another_schedule_is_in_force_as_soon_as_a_state_without_one_is_loaded(k
         assert [group["lr"].value for group in ours.param_groups] == [group["lr"].value for group in fresh.param_groups]
 
 
-@pytest.mark.parametrize(("name", "found"), [("Adam", r"\['mu', 'nu'\]"), ("RMSprop", r"\['nu'\]")])
-def test_the_state_of_another_optimizer_is_refused(name, found):
-    w = state(4.0)
-    ours, other = Adadelta().register_trainable_weights({"mu": w}), getattr(LR, name)(lr=0.1)
-    other.register_trainable_weights({"mu": w})
-    with pytest.raises(ValueError, match=f"it has {found}, and no accumulators of Adadelta"):
-        ours.load_state_dict(other.state_dict())
-    ours.load_state_dict(ours.state_dict())  # a parameter may have any name
+def test_a_function_is_read_at_the_step_count_that_was_loaded():
+    """Also after a state that says nothing of the schedule: that of braintools, of optax, or one without it."""
+    w, falling = state(1.0), lambda count: 1 / (1 + count)
+    theirs = LR.Adadelta(lr=0.5)
+    theirs.register_trainable_weights({"w": w})
+    theirs.update({"w": ONE})
+    ours = default_optimizer({"w": w}, lr=falling)
+    ours.current_lr = 0.125  # forgotten, too
+    ours.load_state_dict(theirs.state_dict())
+    lrs = []
+    for _ in range(3):
+        lrs.append(float(ours.current_lr))
+        ours.update({"w": ONE})
+    np.testing.assert_allclose(lrs, [1 / 2, 1 / 3, 1 / 4], rtol=1e-6)
+    interop.from_optax(ours, interop.to_optax(ours), step_count=7)
+    assert ours.current_lr == 1 / 8
 
 
-def test_groups_must_hold_the_same_parameters():
-    a, b = state(1.0), state(1.0)
-    ours, other = (Adadelta().register_trainable_weights({"a": a, "b": b}) for _ in range(2))
-    ours.add_param_group({"a": a})
-    other.add_param_group({"b": b})
-    with pytest.raises(
-        ValueError, match=r"parameter groups of \['0.params.a', '0.params.b', '1.params.a', '1.params.b'"
-    ):
-        other.load_state_dict(ours.state_dict())
+def test_a_function_that_gives_no_lr_at_the_step_count_that_is_loaded():
+    ours = default_optimizer({"w": state(1.0)}, lr=lambda count: 1.0 - count)
+    saved = jax.tree.map(np.array, ours.state_dict())
+    del saved["lr_scheduler"]
+    with pytest.raises(ValueError, match="^lr = .*-4.* is not allowed"):
+        ours.load_state_dict(saved | {"step_count": 5})
+    assert ours.step_count.value == 0 and ours.current_lr == 1.0
 
 
-JUNK = [None, "x", b"x", -1, 1.5, 1j, [], {}, {"0": 1}, np.ones(7), np.array(["x"]), float("nan"), object()]
+class Remembering(LR.LRScheduler):
+    """A user's scheduler, whose state grows and may refuse what it is given."""
+
+    def __init__(self, lr):
+        self.best, self.seen = None, []
+        super().__init__(lr)
+
+    def get_lr(self):
+        return list(self.base_lrs)
+
+    def state_dict(self):
+        return {**super().state_dict(), "best": self.best, "seen": list(self.seen)}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+        if state["best"] == "bad":
+            raise ValueError("bad")
+        self.best = state["best"]
+        super().load_state_dict(state)
 
 
-def paths(tree, path=()):
-    """Yield the path to every node of nested dictionaries."""
-    yield path
-    if isinstance(tree, dict):
-        for key in tree:
-            yield from paths(tree[key], (*path, key))
+def by_msgpack(x, folder):
+    braintools.file.msgpack_save(str(folder / "state"), x, verbose=False)
+    return braintools.file.msgpack_load(str(folder / "state"), verbose=False)
 
 
-def mangled(tree, path, how, junk):
-    """Return a copy of `tree` with the node at `path` missing, doubled, renamed, replaced, reshaped or cut short."""
-    if path:
-        key, *rest = path
-        tree = dict(tree)
-        if rest or how in ("junk", "reshape", "truncate"):
-            tree[key] = mangled(tree[key], rest, how, junk)
-        elif how == "missing":
-            del tree[key]
-        else:
-            tree["?" + str(key)] = tree[key] if how == "extra" else tree.pop(key)
-        return tree
-    if how == "truncate" and isinstance(tree, dict):
-        return dict(list(tree.items())[: len(tree) // 2])
-    if how == "reshape" and not isinstance(tree, dict):
-        return np.stack([np.asarray(tree)] * 2)
-    return junk
+@pytest.mark.parametrize("carry", [lambda x, folder: x, by_msgpack], ids=["memory", "msgpack"])
+def test_the_state_of_a_users_scheduler_is_its_own_affair(carry, tmp_path):
+    ours = default_optimizer({"w": state(1.0)}, lr=Remembering(1.0))
+    ours.lr_scheduler.best, ours.lr_scheduler.seen = 0.5, [1.0, 2.0]
+    saved, new = ours.state_dict(), default_optimizer({"w": state(1.0)}, lr=Remembering(1.0))
+    new.load_state_dict(carry(saved, tmp_path))
+    assert (new.lr_scheduler.best, new.lr_scheduler.seen) == (0.5, [1.0, 2.0])
+    saved["lr_scheduler"]["Remembering"] |= {"best": "bad", "seen": [3.0]}
+    with pytest.raises(ValueError, match="bad"):
+        new.load_state_dict(saved)
+    assert (new.lr_scheduler.best, new.lr_scheduler.seen) == (0.5, [1.0, 2.0])
 
 
-@settings(max_examples=60)
-@given(st.data())
-def test_a_mangled_state_is_refused_in_our_words_or_loads_and_changes_nothing_else(data):
-    ours, other = MANGLED
-    tree = ours.state_dict()
-    path = data.draw(st.sampled_from([p for p in paths(tree) if p[:1] != ("param_groups",) or "params" not in p]))
-    how = data.draw(st.sampled_from(["missing", "extra", "renamed", "junk", "reshape", "truncate"]))
-    tree = mangled(tree, path, how, data.draw(st.sampled_from(JUNK)))
-    before = everything(other)
-    try:
-        other.load_state_dict(tree)
-    except (TypeError, ValueError) as error:
-        words = ("lacks", "has unknown keys", "not fit", "is not allowed", "got ", "trained by Adam")
-        assert any(word in str(error) for word in words), repr(error)
-        same(everything(other), before)
-    else:
-        other.update(GRADS)  # what was loaded is a state to go on from
-        other.load_state_dict(ORIGINAL)
+def test_the_lr_of_a_state_takes_effect():
+    w = state(1.0)
+    ours = default_optimizer({"w": w})
+    ours.load_state_dict(ours.state_dict() | {"lr": 0.5})
+    ours.update({"w": ONE})
+    near_after_ones(w.value, 1, lr=0.5)
+    with pytest.raises(ValueError, match="^lr = .* is not allowed: it must be a finite number"):
+        ours.load_state_dict(ours.state_dict() | {"lr": "x"})
 
 
-MANGLED = trained(LR.StepLR([1.0, 0.5], 1, 0.5)), trained(LR.StepLR([1.0, 0.5], 1, 0.5), steps=1)
-ORIGINAL = MANGLED[1].state_dict()
-
-# ------------------------------------------------------------------------------------------------------------- Trainer
+# ------------------------------------------------------------------------------------------------------------ Trainer
 
 
 class Fit(braintools.trainer.LightningModule):
@@ -358,7 +518,13 @@ def test_trainer_takes_as_many_steps_as_with_the_original(tmp_path):
     assert counts[Adadelta] == counts[braintools.optim.Adadelta] == (10, 0.5**5)
 
 
-# --------------------------------------------------------------------------------------------------------------- Orbax
+# ------------------------------------------------------------------------------------------------------ States, Orbax
+
+
+def test_it_is_a_graph_node_that_shows_its_states():
+    ours = default_optimizer({"w": state(1.0)})
+    found = brainstate.graph.states(ours)
+    assert {id(s) for s in found.values()} >= {id(s) for s in (ours.opt_state, ours.step_count, ours._current_lr)}
 
 
 def states_of(optimizer):
@@ -382,7 +548,7 @@ def test_all_that_is_needed_to_go_on_is_in_the_states(lr, through, tmp_path):
     same(everything(again), everything(ours))
 
 
-# -------------------------------------------------------------------------------------------------- killed while saving
+# ------------------------------------------------------------------------------------------------ killed while saving
 
 SAVING = """
 import os, random, signal, sys, time, warnings

@@ -24,7 +24,10 @@ ROOT = Path(__file__).parent.parent
 MODULES = "equations", "transform", "leaf"
 # First those that are quick, then others for what is still alive. Not test_sync, which would notice everything.
 FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
-THEN = "contract", "optimizer", "properties", "interop", "checkpoints", "derivatives", "bounds"
+THEN = (
+    "groups", "special_parameters", "registering", "updating", "hyperparameters", "learning_rate", "copying",
+    "donation_and_interruption", "cost", "properties", "interop", "checkpoints", "derivatives", "bounds",
+)  # fmt: skip
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
 OPERATORS = {
     ast.Add: ast.Sub,

@@ -1,0 +1,216 @@
+"""Accumulators are reused in place unless somebody holds them; a failure or Ctrl-C leaves nothing half done."""
+
+import sys
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import saiunit as u
+from helpers import ONE, default_optimizer, near, optimizer, same, state
+
+from braintools_adadelta import Adadelta, states
+
+# These run with every braintools that is supported, though none names it.
+pytestmark = pytest.mark.original
+
+
+# -------------------------------------------------------------------------------- buffers that somebody else may hold
+
+
+def test_accumulators_are_reused_in_place_unless_they_were_seen():
+    ours = default_optimizer({"w": state(1.0, 2.0)})
+    g = {"w": jnp.ones(2)}
+    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.look())}
+    ours.update(g)
+    before = places()
+    ours.update(g)
+    assert places() == before
+    seen = ours.opt_state.value
+    copy = jax.tree.map(np.asarray, seen)
+    ours.update(g)
+    jax.tree.map(np.testing.assert_array_equal, seen, copy)
+    assert not w_deleted(ours) and places() != before
+    before = places()  # a look costs one copy
+    ours.update(g)
+    assert places() == before
+
+
+def w_deleted(ours):
+    return any(s.value.is_deleted() for s in ours.param_states.values())
+
+
+def test_the_caller_keeps_parameters_and_gradients():
+    w = state(1.0, 2.0)
+    ours, held, g = default_optimizer({"w": w}), w.value, jnp.ones(2)
+    ours.update({"w": g})
+    assert held.tolist() == [1.0, 2.0] and g.tolist() == [1.0, 1.0]
+
+
+HOLDERS = {  # how accumulators get into other hands
+    "opt_state.value": lambda ours: jax.tree.leaves(ours.opt_state.value),
+    "the tuple": lambda ours: ours.opt_state.value,
+    "one dictionary": lambda ours: ours.opt_state.value.e_g2,
+    "state_dict": lambda ours: ours.state_dict()["opt_state"],
+    "copy": lambda ours: ours.opt_state.copy().value,
+    "treefy_states": lambda ours: brainstate.graph.treefy_states(ours),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_accumulators_in_other_hands_live_on(holder):
+    w = brainstate.ParamState(jnp.ones(3))
+    ours = Adadelta().register_trainable_weights({"w": w})
+    ours.update({"w": jnp.ones(3)})
+    held = HOLDERS[holder](ours)
+    before = [np.array(x) for x in jax.tree.leaves(held)]
+    ours.update({"w": jnp.ones(3)})
+    for now, then in zip(jax.tree.leaves(held), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def by_device_put(tree):
+    return jax.device_put(tree, jax.devices()[0])
+
+
+def test_arrays_of_the_same_buffer_live_on():
+    """jax.device_put makes them, and no count of references shows it."""
+    ours = default_optimizer({"w": state(1.0)})
+    ours.update({"w": ONE})
+    saved = by_device_put(ours.state_dict()["opt_state"])
+    ours.update({"w": ONE})
+    assert saved["e_g2"]["w"] == np.float32(0.1)
+    best = by_device_put(ours.opt_state.value)
+    ours.opt_state.value = by_device_put(best)
+    want = float(best.e_g2["w"][0])
+    ours.update({"w": ONE})
+    assert best.e_g2["w"] == np.float32(want)
+
+
+# --------------------------------------------------------------------------------------------------- reference counts
+
+COUNTS = {"constant": lambda x: 1, "random": lambda x: 10**9 + id(x) % 7, "missing": None}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_where_reference_counts_do_not_tell_accumulators_are_copied(kind, monkeypatch):
+    """Other Pythons count otherwise, or not at all."""
+    assert states.COUNTS_TELL and states.do_counts_tell()
+    if COUNTS[kind] is None:
+        monkeypatch.delattr(sys, "getrefcount")
+    else:
+        monkeypatch.setattr(sys, "getrefcount", COUNTS[kind])
+    assert not states.do_counts_tell()
+    monkeypatch.setattr(states, "COUNTS_TELL", states.do_counts_tell())
+    ours = Adadelta().register_trainable_weights({"w": brainstate.ParamState(jnp.ones(3))})
+    for _ in range(2):  # from the second on, nobody has asked for them, so they would be donated
+        held = ours.opt_state.look().e_g2["w"]
+        ours.update({"w": jnp.ones(3)})
+        assert not held.is_deleted()
+    assert "accumulators copied at every step" in repr(ours)
+
+
+# ----------------------------------------------------------------------------------------------------------- failures
+
+
+def by_grad(ours, w):
+    jax.grad(lambda x: (ours.update({"w": x}), w.value.sum())[1])(jnp.ones(3))
+
+
+def by_vmap(ours, w):
+    brainstate.transform.vmap(lambda x: ours.update({"w": x}))(jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("transform", [by_grad, by_vmap])
+def test_a_transform_that_fails_loses_nothing(transform):
+    w = brainstate.ParamState(jnp.ones(3))
+    ours = Adadelta().register_trainable_weights({"w": w})
+    ours.update({"w": jnp.ones(3)})
+    before = jax.tree.map(np.array, ours.state_dict())
+    with pytest.raises(Exception, match="TRACER|tracer|batched"):
+        transform(ours, w)
+    jax.tree.map(np.testing.assert_array_equal, ours.state_dict(), before)
+    ours.update({"w": jnp.ones(3)})
+
+
+def interrupted(f, line):
+    """Call `f()`, which is interrupted before it runs its Python line number `line`; say whether it has that many."""
+    left, before = [line], sys.gettrace()
+
+    def trace(frame, event, arg):
+        left[0] -= event == "line"
+        if not left[0] and event == "line":
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        f()
+    except KeyboardInterrupt:
+        return True
+    except ValueError as error:  # which JAX makes of an interruption in its cache
+        assert "KeyboardInterrupt" in str(error)
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("unit", [1, u.mV], ids=str)
+def test_an_interruption_leaves_a_whole_step_or_none(unit):
+    """Wherever Ctrl-C strikes: a signal is handled between two lines of Python."""
+    v, w, z = state(4.0), brainstate.ParamState(jnp.ones(3) * unit), state(1 + 2j)
+    ours = Adadelta(lr=lambda step: 1 / (1 + step), nonfinite="skip").register_trainable_weights(
+        {"v": v, "w": w, "z": z}
+    )
+    g, line, taken = {"v": jnp.ones(1), "w": jnp.ones(3) * unit, "z": jnp.ones(1) + 0j}, 1, []
+    ours.update(g)  # compiles
+    steps = int(ours.step_count.value)
+    states = (v, w, z, ours.opt_state, ours.step_count)
+    look = lambda s: s.look() if s is ours.opt_state else s.value  # what nobody asked for is not copied
+    while True:
+        before = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        if not interrupted(lambda: ours.update(g), line):
+            break
+        after = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        moved = {any((x != y).any() for x, y in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)}
+        assert len(moved) == 1, line
+        taken.append(moved.pop())
+        line += 1
+    assert int(ours.step_count.value) == steps + sum(taken) + 1
+    assert taken == sorted(taken) and len(set(taken)) == 2  # interrupted early there is no step, late a whole one
+
+
+class Refusing(brainstate.ParamState):
+    """A State that refuses its next values, `refused` of them."""
+
+    refused = 0
+
+    @property
+    def value(self):
+        return brainstate.ParamState.value.fget(self)
+
+    @value.setter
+    def value(self, value):
+        if self.refused:
+            self.refused -= 1
+            raise RuntimeError("refused")
+        brainstate.ParamState.value.fset(self, value)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_state_that_refuses_its_value_is_alone(times):
+    """The accumulators are reused, so there is no way back: all else takes the step."""
+    a, b, c = state(4.0), Refusing(jnp.array([4.0])), state(4.0)
+    ours, g = optimizer({"a": a, "b": b, "c": c}), {k: jnp.array([8.0]) for k in "abc"}
+    b.refused = times
+    with pytest.raises(RuntimeError, match="refused"):
+        ours.update(g)
+    b.refused = 0
+    near(a.value, [4.0], [[8.0]])
+    same(c.value, a.value)
+    same(b.value, a.value if times == 1 else [4.0])
+    assert ours.step_count.value == 1
+    ours.update(g)
+    near(a.value, [4.0], [[8.0]] * 2)
