@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 import saiunit as u
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta, LRScheduler, scale_by_adadelta
 from braintools_adadelta.oracle.bounds import PLAIN

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta, LRScheduler, states
 from braintools_adadelta.conformance.adapters.brainstate import BrainstateAdadelta
@@ -116,7 +116,7 @@ def test_parameters_on_different_devices():
     """Each is trained where it is; what needs all of them at once says where they are."""
     code = """
 import jax, jax.numpy as jnp, brainstate
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from braintools_adadelta import Adadelta
 from braintools_adadelta.oracle.bounds import PLAIN
 options = {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.1, "grad_clip_value": 3.0}

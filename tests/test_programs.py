@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from jax.sharding import Mesh, PartitionSpec
 
 from braintools_adadelta import Adadelta

@@ -13,7 +13,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import mutants  # noqa: E402
+import numpy_adadeltas  # noqa: E402
 
 from braintools_adadelta.conformance import adapters, vectors  # noqa: E402
 from braintools_adadelta.conformance.cases import ALIKE, HYPER, MANY, NAMES, NARROW, SINGLE, regions_of, rng_of, runs  # noqa: E402
@@ -153,7 +153,7 @@ def spread(numbers, sizes):
 def main(check=False):
     rows = [vector(k, *row) for k, row in enumerate(cases())]
     corpus = {}
-    for cls in mutants.WRONG:
+    for cls in numpy_adadeltas.WRONG:
         told = {"shown": set(), "theta": set()}
         for row in rows:
             for how in told:

@@ -69,7 +69,7 @@ def main():
     lines = [
         "# The optimizer's share of training",
         "",
-        "Made by `python tools/share.py` on two cores of a CPU with nothing else to do.",
+        "Made by `python tools/optimizer_share.py` on two cores of a CPU with nothing else to do.",
         "",
         "| network | parameters | optimizer | training step | gradient alone | share of the update |",
         "| --- | --- | --- | --- | --- | --- |",
