@@ -6,32 +6,31 @@ import io
 import numpy_adadeltas
 import pytest
 
-from braintools_adadelta.conformance import adapters, command
+from braintools_adadelta.conformance import adapters, command, runner
 from braintools_adadelta.conformance.cases import ALIKE, HYPER, NARROW, SHAPES, rng_of, runs
-from braintools_adadelta.conformance.judge import judge
+from braintools_adadelta.conformance.judge import run_and_examine
 
 
-def rows_of(classes, *arguments):
-    """Run the clause tests on `classes`; return {class: {clause: rows}}."""
+def rows_of(classes, *arguments, more=()):
+    """Run the clause tests on `classes`, with `more` arguments of pytest; return {class: {clause: rows}}."""
     targets = {f"numpy_adadeltas:{cls.__name__}": cls for cls in classes}
     options = command.parser().parse_args([*targets, "--examples", "1", *arguments])
     with contextlib.redirect_stderr(io.StringIO()):
-        collector, _ = command.judge(list(targets), options)
+        collector, _ = runner.run_clauses(list(targets), options, more)
     return {targets[target]: rows for target, rows in collector.rows.items()}
 
 
 @pytest.mark.parametrize("clause", sorted({cls.clause for cls in numpy_adadeltas.WRONG}))
-def test_every_bug_fails_at_its_clause(clause, monkeypatch):
-    monkeypatch.setattr(command, "MORE", ["--adadelta-first"])
+def test_every_bug_fails_at_its_clause(clause):
     wrong = [cls for cls in numpy_adadeltas.WRONG if cls.clause == clause]
-    found = rows_of(wrong, "--clause", clause)
+    found = rows_of(wrong, "--clause", clause, more=["--adadelta-first"])
     missed = [c.__name__ for c in wrong if not any(row["status"] == "fail" for row in found[c].get(clause, ()))]
     assert not missed
     reasons = {row["reason"] for rows in found.values() for row in rows[clause] if row.get("reason")}
     assert all("not offered" in r or "already" in r or "shown" in r or "Error" in r for r in reasons), reasons
 
 
-def test_nothing_right_fails(monkeypatch):
+def test_nothing_right_fails():
     """Every clause test, for a few: each that is unlike the others in what it shows or offers."""
     kinds = [getattr(numpy_adadeltas, name) for name in ("Native", "Lagged", "WideInside", "InPlace", "HiddenNative")]
     for cls, clauses in rows_of(kinds).items():
@@ -64,4 +63,4 @@ def test_no_alarm_over_twenty_seeds(cls):
             case = runs(rng, dtype, table["large_eps"] | ORDER, shapes=ALIKE, steps=3, regions="near_eps")
         else:
             case = runs(rng, dtype, options, shapes=SHAPES if seed % 4 == 1 else ALIKE, steps=3)
-        assert not judge(it, case).misses, (seed, dtype, options)
+        assert not run_and_examine(it, case).misses, (seed, dtype, options)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import wrong_optimizers
 
-from braintools_adadelta.conformance import adapters, command, ledgers
+from braintools_adadelta.conformance import adapters, command, ledgers, runner
 from braintools_adadelta.conformance.clauses import CLAUSES
 
 HERE = Path(__file__).parent
@@ -118,8 +118,9 @@ def test_ledgers_are_strict_both_ways(monkeypatch):
     assert ledger.pinned({"braintools": "0.3.0"}) and not ledger.pinned({"braintools": "9.9"})
     assert ledger.entry("G3_weight_decay", "", {"braintools": "0.1.9"})
     assert not ledger.entry("G3_weight_decay", "", {"braintools": "0.3.0"})
+    assert ledgers.read("torch-loop").pinned({"torch": ledgers.read("torch").versions[0] + "+cpu"})
     options = command.parser().parse_args(["braintools", "--clause", "X1", "--clause", "S2"])
-    rows = lambda: command.judge(["braintools"], options)[0].rows["braintools"]
+    rows = lambda: runner.run_clauses(["braintools"], options)[0].rows["braintools"]
     assert {row["status"] for row in rows()["X1"]} == {"known", "pass"}
     stale = ledgers.Entry("S2_start", "stale", "nothing of the kind")
     monkeypatch.setattr(ledgers, "read", lambda name: ledgers.Ledger("braintools", (), (stale,)))
@@ -142,5 +143,5 @@ def test_every_known_implementation_has_a_ledger_whose_tests_exist():
 def test_wrong_objects_fail_at_their_clause(cls, capsys):
     target = f"wrong_optimizers:{cls.__name__}"
     options = command.parser().parse_args([target, "--clause", cls.clause])
-    rows = command.judge([target], options)[0].rows[target]
+    rows = runner.run_clauses([target], options)[0].rows[target]
     assert "fail" in {row["status"] for row in rows[cls.clause]}

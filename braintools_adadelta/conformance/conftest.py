@@ -10,13 +10,12 @@ from braintools_adadelta.conformance.cases import rng_of
 from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
 
-DEFAULT = ["braintools_adadelta", "braintools"]
 collect_ignore = ["adapters"]  # each imports a framework that need not be here
 
 
 def pytest_generate_tests(metafunc):
     if "implementation" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--implementation") or DEFAULT
+        names = metafunc.config.getoption("--implementation") or adapters.DEFAULT
         metafunc.parametrize("implementation", names, indirect=True)
 
 
@@ -38,7 +37,7 @@ def pytest_collection_modifyitems(config, items):
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
-    names = config.getoption("--implementation") or DEFAULT
+    names = config.getoption("--implementation") or adapters.DEFAULT
     mine = [k for k, item in enumerate(items) if "implementation" in getattr(item, "fixturenames", ())]
     grouped = sorted((items[k] for k in mine), key=lambda item: names.index(item.callspec.params["implementation"]))
     for k, item in zip(mine, grouped, strict=True):  # one implementation after the other

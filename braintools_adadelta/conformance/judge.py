@@ -236,7 +236,7 @@ def distance(got, want):
     return mp.zero if got == want or (mp.isnan(got) and mp.isnan(want)) else mp.inf
 
 
-def judge(subject, case, fields=FIELDS, form=ANY):
+def run_and_examine(subject, case, fields=FIELDS, form=ANY):
     """Run `subject` on `case` and return what was :class:`Found`.
 
     Complex parameters are pairs of real ones. The gradient may point uphill or be its conjugate, as JAX has it.
@@ -251,7 +251,7 @@ def judge(subject, case, fields=FIELDS, form=ANY):
 
 def misses(subject, case, fields=FIELDS, form=ANY):
     """Return every :class:`Miss` of a run, in the order of the data flow."""
-    return judge(subject, case, fields, form).misses
+    return run_and_examine(subject, case, fields, form).misses
 
 
 # ------------------------------------------------------------------------------------------------- smallest examples
@@ -262,8 +262,11 @@ def smallest(subject, case, miss, seconds=0.7):
 
     def fails(case, views=1):
         try:
-            run = Run(subject, case).finish()
-            found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1) if views == 1 else judge(subject, case)
+            if views == 1:
+                run = Run(subject, case).finish()
+                found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1)
+            else:
+                found = run_and_examine(subject, case)
         except Exception:
             return None
         return found.misses[0] if found.misses else None

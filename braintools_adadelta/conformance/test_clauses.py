@@ -23,7 +23,7 @@ from braintools_adadelta.conformance.cases import (
     regions_of,
     runs,
 )
-from braintools_adadelta.conformance.judge import FIELDS, Case, Deviation, Found, Run, examine, judge
+from braintools_adadelta.conformance.judge import FIELDS, Case, Deviation, Found, Run, examine, run_and_examine
 
 DTYPES = ["float32", "float64"]
 SIXTEEN = ["float16", "bfloat16"]
@@ -64,7 +64,7 @@ def demand(implementation, found, case, *fields):
 
 def conforms(implementation, case, *fields):
     """Run the case, and fail with the first number that rounding cannot explain."""
-    demand(implementation, judge(implementation, case), case, *fields)
+    demand(implementation, run_and_examine(implementation, case), case, *fields)
 
 
 def hyper_of(dtype, hyper):
@@ -88,7 +88,7 @@ def examined(implementation, dtype, hyper, examples, rng):
 def attempt(implementation, case):
     """Return what was found in the run of a case, or why there is no run."""
     try:
-        return judge(implementation, case)
+        return run_and_examine(implementation, case)
     except Exception as error:
         return error
 

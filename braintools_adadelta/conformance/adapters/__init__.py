@@ -22,6 +22,7 @@ KNOWN = {
     "keras": ("keras", "Keras", ("keras", "jax")),
     "tensorflow": ("tensorflow", "Tensorflow", ("tensorflow",)),
 }
+DEFAULT = ["braintools_adadelta", "braintools"]  # what is judged when no name is given
 OPTIONS = ("weight_decay", "grad_clip_norm", "grad_clip_value")
 OFFERS = {*OPTIONS, "float16", "bfloat16", "float32", "float64", "complex64", "complex128"}
 
