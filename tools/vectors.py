@@ -1,7 +1,8 @@
-"""Make braintools_adadelta/conformance/vectors.json and corpus.json: python tools/vectors.py [--check]
+"""What must an Adadelta in any language compute, and which bugs does that tell? ``python tools/vectors.py [--check]``
 
-A vector is a training run, the exact answer in double precision, and how far rounding may take an implementation from
-it. A corpus entry names a bug, what an implementation must offer to have it, and the clauses that tell it.
+Writes vectors.json and corpus.json of braintools_adadelta/conformance, or compares them. A vector is a training run
+with the exact answers in double precision and how far rounding may take an implementation from each. A corpus entry
+names a bug, what an implementation must offer to have it, and the clauses that tell it from the spec.
 """
 
 import json

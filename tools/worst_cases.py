@@ -1,6 +1,7 @@
-"""Write tests/worst_cases.csv: the largest errors that the exhaustive run and a random search found, for make test.
+"""Which inputs give the largest errors? Write those that the exhaustive run and a random search found.
 
-Numbers are in hexadecimal; `exact` is the exact result to the nearest double, `bound` the derived one.
+tests/worst_cases.csv keeps them for `make test`. Numbers are hexadecimal. `exact` is the double nearest to the exact
+result, `bound` is the derived bound.
 """
 
 import csv
