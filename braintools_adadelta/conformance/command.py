@@ -1,4 +1,4 @@
-"""The command line of adadelta-conformance: read the arguments, judge the implementations, print and write the report."""
+"""The command line of adadelta-conformance: read arguments, judge implementations, print and write the report."""
 
 import argparse
 import json

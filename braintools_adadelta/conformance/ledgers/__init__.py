@@ -1,4 +1,4 @@
-"""What known implementations do otherwise: one commented file each, strict both ways for the versions that it names."""
+"""The known deviations: one file for each known implementation, strict both ways for the versions that it names."""
 
 import re
 import tomllib
