@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test original matrix pins nightly exhaustive mutants docs wheel lowest conformance-all accuracy clean
+.PHONY: help demo test original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,16 +65,19 @@ mutants: $(READY)  ## change the package in one place at a time and see whether 
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
-	$(call section,'docs: built and every link checked')
+	$(call section,'docs: built, every link between pages checked')
 	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
 	$(BIN)/python tools/check_site.py build/docs
 	@echo "$(CURDIR)/build/docs/index.html"
+
+links: $(READY)  ## follow the links of the site to other sites (needs the network)
+	$(BIN)/sphinx-build -q -b linkcheck -d build/doctrees docs build/links
 
 wheel: $(READY)  ## build wheel and sdist, and run the README's example with the wheel alone
 	rm -rf dist build/lib build/bdist.* build/venv-wheel
 	$(BIN)/python -m build --no-isolation >/dev/null
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python tools/check_wheel.py dist/*.whl
+	$(BIN)/check-wheel-contents dist/*.whl
 	@mkdir -p build && $(call venv,build/venv-wheel)
 	build/venv-wheel/bin/pip install -qq -c constraints.txt dist/*.whl && build/venv-wheel/bin/pip check
 	$(BIN)/python tools/readme.py --code >build/readme_example.py
@@ -86,30 +89,18 @@ lowest: build/lowest.txt  ## run the tests on Python 3.11 with the oldest versio
 	@$(call install,build/venv-lowest,test,-c build/lowest.txt)
 	build/venv-lowest/bin/pytest --ignore tests/test_sync.py
 
-build/lowest.txt: pyproject.toml tools/lowest.py
-	@mkdir -p build && $(PYTHON) tools/lowest.py >$@
+build/lowest.txt: pyproject.toml | $(READY)
+	@mkdir -p build && $(BIN)/uv pip compile -q --resolution lowest-direct --python-version 3.11 --extra test \
+		--no-annotate --no-header pyproject.toml -o $@
 
-# Known implementations of Adadelta, each in an environment of its own from Python 3.11, which all of these versions take;
-# the newest original is judged beside ours. Each must deviate exactly as its ledger says.
-RIVALS := braintools_adadelta+braintools+optax:. torch+torch-loop:torch==2.13.0 keras:keras==3.15.1,jax==0.10.2 \
-	tensorflow:tensorflow-cpu==2.21.0 braintools:braintools==0.3.0 braintools:braintools==0.1.9
+# The versions, and how each must deviate, stand in the ledgers. Python 3.11 takes all of these versions.
 conformance-all: $(READY)  ## judge every known implementation, each in its own environment; write docs/conformance.json
-	@mkdir -p build/conformance && rm -f build/conformance/*.json
-	@for rival in $(RIVALS); do \
-		names=$${rival%%:*}; packages=$${rival#*:}; env=$(BIN); \
-		if [ "$$packages" != . ]; then \
-			env=build/conformance/$${packages//[=,]/-}/bin; \
-			[ -x $$env/pytest ] || { $(call venv_of,$$(sh tools/pythons.sh 3.11),$${env%/bin}) \
-				&& $$env/pip install -qq $${packages//,/ } numpy mpmath pytest; }; \
-		fi; \
-		PYTHONPATH=$(CURDIR) $$env/python -m braintools_adadelta.conformance $${names//+/ } \
-			--json build/conformance/$${rival//[^a-z0-9._]/-}.json || exit 1; \
-	done
-	$(BIN)/python tools/conformance.py build/conformance/*.json >docs/conformance.json
+	$(BIN)/python tools/conformance.py $$(sh tools/pythons.sh 3.11)
 
 accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools beside ours; write docs/results/accuracy.md
 	@mkdir -p build && $(call venv_of,$$(sh tools/pythons.sh 3.11),build/venv-accuracy)
-	@$(call install,build/venv-accuracy,test,-c constraints.txt) && build/venv-accuracy/bin/pip install -qq torch==2.13.0
+	@$(call install,build/venv-accuracy,test,-c constraints.txt) \
+		&& build/venv-accuracy/bin/pip install -qq $$($(BIN)/python tools/conformance.py --requirements torch)
 	build/venv-accuracy/bin/python tools/accuracy.py
 
 clean:  ## remove everything that make made

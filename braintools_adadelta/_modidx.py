@@ -60,6 +60,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'braintools_adadelta.conformance.conftest': {},
             'braintools_adadelta.conformance.judge': {},
             'braintools_adadelta.conformance.plugin': {},
+            'braintools_adadelta.conformance.report': {},
+            'braintools_adadelta.conformance.runner': {},
             'braintools_adadelta.conformance.test_clauses': {},
             'braintools_adadelta.conformance.test_objects': {},
             'braintools_adadelta.conformance.vectors': {},

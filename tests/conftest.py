@@ -3,10 +3,10 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import arithmetic
 import brainstate  # noqa: F401  importing it resets jax_enable_x64: it must not happen in the middle of a test
 import hypothesis
 import jax
+import platform_arithmetic
 import pytest
 
 # ci gives the same examples in every run; nightly looks further and runs the slow tests too.
@@ -38,7 +38,7 @@ def pytest_report_header():
         "versions: " + ", ".join(map(installed, packages)),
         f"platform: {platform.platform()}, {platform.machine()}",
         "devices: " + ", ".join(f"{d.platform} ({d.device_kind})" for d in jax.devices()),
-        *arithmetic.lines(),
+        *platform_arithmetic.lines(),
     ]
 
 

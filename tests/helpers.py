@@ -7,7 +7,7 @@ import brainstate
 import jax
 import jax.numpy as jnp
 import numpy as np
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta
 from braintools_adadelta.oracle.bounds import PLAIN

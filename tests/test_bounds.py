@@ -2,12 +2,12 @@
 
 from fractions import Fraction
 
-import arithmetic
 import jax
 import jax.numpy as jnp
 import numpy as np
+import platform_arithmetic
 import pytest
-import sampled
+import sampled_errors
 
 from braintools_adadelta.arithmetic import weights
 from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm
@@ -30,7 +30,7 @@ HYPER = {
 }
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 each_hyper = pytest.mark.parametrize("hyper", HYPER)
-each_way = pytest.mark.parametrize("way", arithmetic.WAYS)
+each_way = pytest.mark.parametrize("way", platform_arithmetic.WAYS)
 
 
 def draw(rng, fmt, eps, name, count):
@@ -65,7 +65,7 @@ def clipped(way, g, c, form=PLAIN):
     step = Step(exact(g), truth, *[[0] * len(truth)] * 6)
     allowed = gradient_bounds(step, truth, truth, machine(float32), form, grad_clip_norm=c)[0]
     batch = [x if way != "vmap" else x[None] for x in (jnp.asarray(g), jnp.asarray(c))]
-    got = arithmetic.WAYS[way](lambda g, c: clip_norm([g], c)[0])(*batch)
+    got = platform_arithmetic.WAYS[way](lambda g, c: clip_norm([g], c)[0])(*batch)
     return exact(np.ravel(got)[:50]), truth, allowed
 
 
@@ -124,7 +124,7 @@ def test_a_subnormal_parameter_decays_within_the_bound(way):
     theta, g, w = np.float32([1.1e-38, 1.1e-38, 1e-30]), np.float32([0, 1.1e-38, 1e-38]), 1000.0
     truth = step(theta, g, [0] * 3, [0] * 3, rho=0.9, eps=1e-6, weight_decay=w)
     allowed = gradient_bounds(truth, exact(theta), [0] * 3, machine(float32), PLAIN, weight_decay=w)[2]
-    got = arithmetic.WAYS[way](lambda *x: add_decay(*x, w))(jnp.asarray(g), jnp.asarray(theta))
+    got = platform_arithmetic.WAYS[way](lambda *x: add_decay(*x, w))(jnp.asarray(g), jnp.asarray(theta))
     assert all(abs(x - y) <= b for x, y, b in zip(exact(np.asarray(got)), truth.decayed, allowed, strict=True))
 
 
@@ -135,9 +135,9 @@ def test_E1_does_not_overflow(way):
     rho = np.concatenate([rng.uniform(0, 1, 4096), 1 - 10.0 ** rng.uniform(-7, 0, 4096), [0.5, 1 - 2.0**-24, 0.0]])
     rho = rho.astype(np.float32)[rho.astype(np.float32) < 1]
     e, x2 = (jnp.full(len(rho), float(x), jnp.float32) for x in (fmt.max, largest_root(fmt) ** 2))
-    assert jnp.isfinite(arithmetic.WAYS[way](average)(e, x2, jnp.asarray(rho))).all()
+    assert jnp.isfinite(platform_arithmetic.WAYS[way](average)(e, x2, jnp.asarray(rho))).all()
     for rho in (0.0, 0.25, 0.3, 0.5, 0.9, 0.999, 1 - 2.0**-24):
-        update = arithmetic.WAYS[way](lambda g, e, rho=rho: adadelta(g, e, jnp.zeros_like(e), rho, 1e-6)[0])
+        update = platform_arithmetic.WAYS[way](lambda g, e, rho=rho: adadelta(g, e, jnp.zeros_like(e), rho, 1e-6)[0])
         assert jnp.isfinite(update(jnp.full(8, 1e30), e[:8])).all(), rho
 
 
@@ -183,30 +183,31 @@ def test_inf_and_nan_speak_for_themselves(dtype):
 GOALS = {"e_g2": 2.5, "delta": 3.5, "e_delta2": 6.0}
 
 
-@pytest.mark.parametrize("kind", sampled.STATES)
+@pytest.mark.parametrize("kind", sampled_errors.STATES)
 def test_the_goals_are_met_and_nobody_is_better(kind, monkeypatch):
     """A million ordinary steps, compiled, worst and mean."""
-    state = sampled.states(kind, 2**20)
+    state = sampled_errors.states(kind, 2**20)
     for rho in (0.9, 0.99):
-        monkeypatch.setattr(sampled, "RHO", rho)
+        monkeypatch.setattr(sampled_errors, "RHO", rho)
         jax.clear_caches()  # rho is a constant of the compiled steps
-        found = {name: sampled.errors(f, state) for name, f in sampled.STEPS.items()}
+        found = {name: sampled_errors.errors(f, state) for name, f in sampled_errors.STEPS.items()}
         for field, goal in GOALS.items():
             ours = found["ours"][field]
             assert ours.max() <= goal
             for name, other in found.items():
-                if field == "e_g2" and arithmetic.fused("jit") == "none":
+                if field == "e_g2" and platform_arithmetic.fused("jit") == "none":
                     continue  # then all round it as often, and chance decides
                 assert ours.max() <= other[field].max(), (rho, field, name)
                 assert ours.mean() <= other[field].mean(), (rho, field, name)
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than double here")
-@pytest.mark.parametrize("kind", sampled.STATES)
+@pytest.mark.parametrize("kind", sampled_errors.STATES)
 def test_the_goals_are_met_in_float64(kind):
     """The reference has 11 bits more: its own nine roundings are less than 0.005 ulps."""
     with jax.enable_x64(True):
-        found = sampled.errors(jax.jit(sampled.ours), sampled.states(kind, 2**18, np.float64), np.longdouble)
+        state = sampled_errors.states(kind, 2**18, np.float64)
+        found = sampled_errors.errors(jax.jit(sampled_errors.ours), state, np.longdouble)
     assert all(found[field].max() <= goal - 0.005 for field, goal in GOALS.items())
 
 
@@ -232,7 +233,7 @@ def test_a_square_of_delta_that_comes_near_overflow_is_finite(rho, way):
     g = np.float32(10 ** rng.uniform(3, 18, 400))
     most = np.float32((1 - rho) * (1 - 17 * 2.0**-24) * float(fmt.max))
     state = g, np.zeros_like(g), np.full_like(g, most)
-    got = arithmetic.WAYS[way](lambda *state: adadelta(*state, rho, 1e-6))(*map(jnp.asarray, state))
+    got = platform_arithmetic.WAYS[way](lambda *state: adadelta(*state, rho, 1e-6))(*map(jnp.asarray, state))
     assert max(share(got, state, fmt, PLAIN, rho=rho, eps=1e-6).values()) <= 1
 
 
@@ -243,7 +244,7 @@ def test_traced_rho_and_eps_count_as_their_values_in_working_precision(way):
     tx = scale_by_adadelta
     for rho, eps in ((0.9, 1e-6), (0.999, 1e-8), (0.3, 0.1)):
         rho, eps = np.float32(rho), np.float32(eps)
-        f = arithmetic.WAYS[way](lambda g, e, d, rho, eps: tx(rho, eps).update(g, Accumulators(e, d)))
+        f = platform_arithmetic.WAYS[way](lambda g, e, d, rho, eps: tx(rho, eps).update(g, Accumulators(e, d)))
         n = len(g)
         args = (g, e_g2, e_delta2, rho, eps) if way != "vmap" else (g, e_g2, e_delta2, np.full(n, rho), np.full(n, eps))
         if way == "eager":
@@ -276,7 +277,7 @@ def test_errors_stay_within_what_is_carried_over_many_steps(g):
 
 def test_what_was_broken_on_purpose_is_seen():
     """One more ulp than the bound on any field of any of 200 states is told apart."""
-    g, e_g2, e_delta2 = (x[:200] for x in sampled.states("settled", 200))
+    g, e_g2, e_delta2 = (x[:200] for x in sampled_errors.states("settled", 200))
     truth = step(np.zeros(200), g, e_g2, e_delta2, rho=0.9, eps=1e-6)
     for form, most in ((PLAIN, 11.1), (ANY, 400)):
         allowed = bounds(truth, np.zeros(200), e_g2, e_delta2, fmt=float32, form=form, rho=0.9, eps=1e-6)
@@ -310,7 +311,7 @@ def test_every_region(dtype, hyper, way):
     eps = eps or float(fmt.tiny) * 8
     options = {"rho": rho, "eps": eps, "largest": largest_root(fmt)}
     with jax.enable_x64(dtype == "float64"):
-        update = arithmetic.WAYS[way](lambda *state: adadelta(*state, rho, eps))
+        update = platform_arithmetic.WAYS[way](lambda *state: adadelta(*state, rho, eps))
         for name in [name for name in edges(fmt, eps) if name != "inf"]:
             g = draw(rng, fmt, eps, name, 12)
             assert len(g) > 1, name
@@ -333,7 +334,7 @@ def test_every_region(dtype, hyper, way):
 def test_below_the_least_eps_the_update_may_vanish():
     """From 2^-123 on the ratio is a normal number, for 2^-125 it is not: the scaled denominator may be 7."""
     state = np.float32([1.3]), np.float32([1.76]), np.float32([0])
-    for eps, within in ((2.0**-123, True), (2.0**-125, not arithmetic.flushes("jit"))):
+    for eps, within in ((2.0**-123, True), (2.0**-125, not platform_arithmetic.flushes("jit"))):
         got = jax.jit(lambda *state, eps=eps: adadelta(*state, 0.9, eps))(*map(jnp.asarray, state))
         found = share(got, state, float32, PLAIN, rho=0.9, eps=eps)
         assert (found["delta"] <= 1) == within, (eps, found)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from helpers import OPTIONS, OPTIONS_ON, G, default_optimizer, everything, near, optimizer, same, state, two
 
 from braintools_adadelta import Adadelta

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta
 from braintools_adadelta.interop import from_optax, from_torch, to_braintools, to_optax, to_torch

@@ -3,37 +3,36 @@
 import contextlib
 import io
 
-import mutants
+import numpy_adadeltas
 import pytest
 
-from braintools_adadelta.conformance import adapters, command
+from braintools_adadelta.conformance import adapters, command, runner
 from braintools_adadelta.conformance.cases import ALIKE, HYPER, NARROW, SHAPES, rng_of, runs
-from braintools_adadelta.conformance.judge import judge
+from braintools_adadelta.conformance.judge import run_and_examine
 
 
-def rows_of(classes, *arguments):
-    """Run the clause tests on `classes`; return {class: {clause: rows}}."""
-    targets = {f"mutants:{cls.__name__}": cls for cls in classes}
+def rows_of(classes, *arguments, more=()):
+    """Run the clause tests on `classes`, with `more` arguments of pytest; return {class: {clause: rows}}."""
+    targets = {f"numpy_adadeltas:{cls.__name__}": cls for cls in classes}
     options = command.parser().parse_args([*targets, "--examples", "1", *arguments])
     with contextlib.redirect_stderr(io.StringIO()):
-        collector, _ = command.judge(list(targets), options)
+        collector, _ = runner.run_clauses(list(targets), options, more)
     return {targets[target]: rows for target, rows in collector.rows.items()}
 
 
-@pytest.mark.parametrize("clause", sorted({cls.clause for cls in mutants.WRONG}))
-def test_every_bug_fails_at_its_clause(clause, monkeypatch):
-    monkeypatch.setattr(command, "MORE", ["--adadelta-first"])
-    wrong = [cls for cls in mutants.WRONG if cls.clause == clause]
-    found = rows_of(wrong, "--clause", clause)
+@pytest.mark.parametrize("clause", sorted({cls.clause for cls in numpy_adadeltas.WRONG}))
+def test_every_bug_fails_at_its_clause(clause):
+    wrong = [cls for cls in numpy_adadeltas.WRONG if cls.clause == clause]
+    found = rows_of(wrong, "--clause", clause, more=["--adadelta-first"])
     missed = [c.__name__ for c in wrong if not any(row["status"] == "fail" for row in found[c].get(clause, ()))]
     assert not missed
     reasons = {row["reason"] for rows in found.values() for row in rows[clause] if row.get("reason")}
     assert all("not offered" in r or "already" in r or "shown" in r or "Error" in r for r in reasons), reasons
 
 
-def test_nothing_right_fails(monkeypatch):
+def test_nothing_right_fails():
     """Every clause test, for a few: each that is unlike the others in what it shows or offers."""
-    kinds = [mutants.Native, mutants.Lagged, mutants.WideInside, mutants.InPlace, mutants.HiddenNative]
+    kinds = [getattr(numpy_adadeltas, name) for name in ("Native", "Lagged", "WideInside", "InPlace", "HiddenNative")]
     for cls, clauses in rows_of(kinds).items():
         rows = [row for rows in clauses.values() for row in rows]
         assert [row for row in rows if row["status"] in ("fail", "known")] == [], cls
@@ -42,16 +41,17 @@ def test_nothing_right_fails(monkeypatch):
 
 def test_a_float16_state_is_told_by_extreme_input():
     """At level range, which decides for ours alone: in native 16 bits it may be what is meant."""
-    found = rows_of([mutants.Float16State, mutants.WideAccumulators], "--clause", "X1")
+    narrow, wide = numpy_adadeltas.Float16State, numpy_adadeltas.WideAccumulators
+    found = rows_of([narrow, wide], "--clause", "X1")
     status = {cls: {row["status"] for row in rows["X1"] if row["test"] == "X1_narrow"} for cls, rows in found.items()}
-    assert status == {mutants.Float16State: {"range"}, mutants.WideAccumulators: {"pass", "range"}}
-    assert [row["status"] for row in found[mutants.WideAccumulators]["X1"] if row["variant"] == "float16"] == ["pass"]
+    assert status == {narrow: {"range"}, wide: {"pass", "range"}}
+    assert [row["status"] for row in found[wide]["X1"] if row["variant"] == "float16"] == ["pass"]
 
 
 ORDER = {"grad_clip_norm": 2.0, "grad_clip_value": 1.5, "weight_decay": 0.5}
 
 
-@pytest.mark.parametrize("cls", mutants.RIGHT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", numpy_adadeltas.RIGHT, ids=lambda cls: cls.__name__)
 def test_no_alarm_over_twenty_seeds(cls):
     it = adapters.Subject(cls.__name__, cls())
     for seed in range(20):
@@ -63,4 +63,4 @@ def test_no_alarm_over_twenty_seeds(cls):
             case = runs(rng, dtype, table["large_eps"] | ORDER, shapes=ALIKE, steps=3, regions="near_eps")
         else:
             case = runs(rng, dtype, options, shapes=SHAPES if seed % 4 == 1 else ALIKE, steps=3)
-        assert not judge(it, case).misses, (seed, dtype, options)
+        assert not run_and_examine(it, case).misses, (seed, dtype, options)

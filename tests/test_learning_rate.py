@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from helpers import GRADS_OF_W, ONE, OPTIONS, default_optimizer, made, near, near_after_ones, optimizer, state
 from schedules import SCHEDULERS, SCHEDULES
 

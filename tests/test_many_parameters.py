@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta, update
 from braintools_adadelta.oracle.bounds import PLAIN

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta
 from braintools_adadelta.oracle.bounds import PLAIN

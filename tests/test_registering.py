@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from helpers import OPTIONS, G, default_optimizer, everything, made, near, optimizer, same, state, two
 
 from braintools_adadelta import Adadelta
@@ -132,7 +132,7 @@ def test_parameters_on_different_devices():
     """Each is trained where it is; what needs all of them at once says where they are."""
     code = """
 import jax, jax.numpy as jnp, brainstate
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 from braintools_adadelta import Adadelta
 from braintools_adadelta.oracle.bounds import PLAIN
 options = {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.1, "grad_clip_value": 3.0}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from exactly import assert_near_exact
+from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import scale_by_adadelta
 from braintools_adadelta.transform import Accumulators, Options, deltas, start, step

@@ -1,4 +1,7 @@
-"""Measure one step of real Adadeltas, torch's too, over the same million states, and write docs/results/accuracy.md."""
+"""How accurate is one step of each real Adadelta, torch's too? Measure it and write docs/results/accuracy.md.
+
+All of them step from the same million states.
+"""
 
 import itertools
 import sys
@@ -12,7 +15,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import sampled  # noqa: E402
+import sampled_errors  # noqa: E402
 
 KINDS = {
     "first": "on a first step, where both averages are zero:",
@@ -34,7 +37,8 @@ def by_torch(foreach):
     def step(g, e_g2, e_delta2):
         theta, g, e_g2, e_delta2 = (torch.from_numpy(np.array(x)) for x in (0 * g, g, e_g2, e_delta2))
         theta.requires_grad_(True).grad = g
-        optimizer = torch.optim.Adadelta([theta], lr=1.0, rho=sampled.RHO, eps=sampled.EPS, foreach=foreach)
+        rho, eps = sampled_errors.RHO, sampled_errors.EPS
+        optimizer = torch.optim.Adadelta([theta], lr=1.0, rho=rho, eps=eps, foreach=foreach)
         optimizer.state[theta] = {"step": torch.tensor(0.0), "square_avg": e_g2, "acc_delta": e_delta2}
         optimizer.step()
         return e_g2.numpy(), theta.detach().numpy(), e_delta2.numpy()
@@ -45,19 +49,19 @@ def by_torch(foreach):
 def main():
     platform = f"{jax.default_backend()}, jax {jax.__version__}"
     steps = {
-        f"**braintools_adadelta** ({platform})": jax.jit(sampled.ours),
-        f"optax {version('optax')} ({platform}); braintools is made of it": jax.jit(sampled.by_optax),
+        f"**braintools_adadelta** ({platform})": jax.jit(sampled_errors.ours),
+        f"optax {version('optax')} ({platform}); braintools is made of it": jax.jit(sampled_errors.by_optax),
         f"torch {torch.__version__}, foreach": by_torch(True),
         f"torch {torch.__version__}, a loop": by_torch(False),
     }
     lines, least = [], []
-    for sampled.RHO, (kind, title) in itertools.product((0.9, 0.99), KINDS.items()):
-        lines += ["", f"rho = {sampled.RHO}, {title}", *HEAD]
-        state = sampled.states(kind, 2**20)
+    for sampled_errors.RHO, (kind, title) in itertools.product((0.9, 0.99), KINDS.items()):
+        lines += ["", f"rho = {sampled_errors.RHO}, {title}", *HEAD]
+        state = sampled_errors.states(kind, 2**20)
         jax.clear_caches()  # rho is a constant of the compiled steps
         table = []
         for name, step in steps.items():
-            errors = sampled.errors(step, state).values()
+            errors = sampled_errors.errors(step, state).values()
             table.append([number for x in errors for number in (x.max(), x.mean())])
             cells = [f"{worst:.2f}, {mean:.3f}" for worst, mean in zip(table[-1][::2], table[-1][1::2], strict=True)]
             lines.append(f"| {name} | {' | '.join(cells)} |")

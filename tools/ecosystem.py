@@ -1,9 +1,9 @@
 """Do programs that train with braintools do the same with this Adadelta? ``python tools/ecosystem.py CLONES TABLE OUT``
 
-CLONES is a folder of clones, CLONES/owner/repo. TABLE is a TOML file: which programs to run, and what is changed in
-them. Each is run three times (see swapped.py): with the Adadelta of braintools, with this one, and once more with that
-of braintools, from parameters that are one rounding higher. The page OUT/ecosystem.md is made from OUT/ecosystem.json.
-What that has is not run again, unless it fits a regex that is given after OUT.
+CLONES is a folder of clones, CLONES/owner/repo. TABLE is a TOML file that lists the programs and what is changed in
+them. Each program runs three times (see swapped.py): with the Adadelta of braintools, with this one, and with that of
+braintools from parameters that are one rounding higher. The results are kept in OUT/ecosystem.json, and the page
+OUT/ecosystem.md is made from them. A kept result is not run again, unless it fits a regex that is given after OUT.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""Take the step from named states with each of the 2^32 float32 gradients and measure every result.
+"""How large does the error of a step get over all 2^32 float32 gradients? Take each of them from five named states.
 
-Our compiled float32 step is held against a reference in float64, by numpy, whose own error is at most gamma(9, 2^-53):
-2e-8 of a float32 ulp. A gradient and its negative must give the same bits but for the sign of Delta; so the reference
-need only see one of the two. Errors are measured in ulps and as a share of the derived bound, region by region.
+Our compiled float32 step is compared with a reference that numpy computes in float64. The error of the reference is at
+most gamma(9, 2^-53), or 2e-8 of a float32 ulp. A gradient and its negative must give the same bits, except for the sign
+of Delta. So the reference takes only one of the two. Errors are measured in ulps and as a share of the derived bound,
+for each region of the input.
 
-A chunk that is done is written down and not done again: run it once more and it goes on where it was stopped.
+Each finished chunk is saved. A run that was stopped goes on there when it is started again.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def ulp(x):
     return np.maximum(powers * 2.0**-23, 2.0**-149)
 
 
-def judge(state, first, count):
+def measure(state, first, count):
     """Return {region: {field: [worst ulps, its bits, worst share of the bound, its bits]}}."""
     import jax
 
@@ -99,7 +100,7 @@ def larger(a, b):
 
 def work(task):
     state, first, count = task
-    return task, judge(state, first, count)
+    return task, measure(state, first, count)
 
 
 def table(done):

@@ -13,13 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build/matrix"
 PACKAGES = ["jax", "brainstate", "braintools", "numpy"]
-OLDER = {"3.11": ["braintools==0.3.0"]}  # the original as it was, where no newer one installs
 OUTCOMES = ["passed", "failed", "skipped"]
 HEAD = f"""# The Pythons that were run
 
-Made by `make matrix` on {date.today()}: every test and docstring example, each Python with the newest versions that
-pip found for it on that day, on {sys.platform}, CPU. Skipped are tests that need an accelerator, an optional package or
-the nightly profile, and rows of a ledger that fail as they must.
+Made by `make matrix` on {date.today()}: every test and docstring example, on each Python with the newest versions that
+pip found for it on that day, on {sys.platform}, CPU. A test is skipped if it needs an accelerator, an optional package
+or the nightly profile, or if a ledger says that it must fail.
 """
 
 
@@ -27,14 +26,14 @@ def shell(*command, **options):
     return subprocess.run([str(part) for part in command], text=True, **options)
 
 
-def install(python, name, extra):
+def install(python, name):
     """Make the environment `name` and return its Python."""
     env = BUILD / name
     if shell(python, "-m", "venv", env, capture_output=True).returncode:  # Debian keeps ensurepip elsewhere
         shell(python, "-m", "venv", "--clear", "--without-pip", env, check=True)
         shell(python, "-m", "pip", "--python", env, "install", "-qq", "pip", check=True)
     pip = [env / "bin/python", "-m", "pip", "-qq", "install", "--upgrade", "--upgrade-strategy", "eager"]
-    shell(*pip, "-e", f"{ROOT}[test]", *extra, check=True)
+    shell(*pip, "-e", f"{ROOT}[test]", check=True)
     return env / "bin/python"
 
 
@@ -61,7 +60,7 @@ def main(pythons):
         version = "import sys; print('%d.%d' % sys.version_info[:2])"
         name = shell(python, "-c", version, capture_output=True, check=True).stdout.strip()
         print(f"\n== {k} of {len(pythons)}: Python {name} ({python})", flush=True)
-        inside = install(python, name, OLDER.get(name, []))
+        inside = install(python, name)
         found = judged(inside, name)
         bad += found["failed"]
         lines.append(f"| {' | '.join([*versions(inside), *(str(found[key]) for key in OUTCOMES)])} |")

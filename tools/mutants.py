@@ -1,9 +1,10 @@
-"""Change the package in one place at a time and see whether a test falls.
+"""Does a test fail when one place of the package is wrong? Change each place in turn and run the tests.
 
-Every constant, operator, comparison, condition, negation and pair of arguments of the three modules that compute is
-changed in turn, in a copy. A mutant that no test notices is a survivor: it is printed, and either tools/survivors.txt
-says why it is none, or the run fails. One that stands there is tried with the quick tests alone. (The ready-made tools
-mutate a tree in place, which editable installs, generated modules and tests in subprocesses do not bear.)
+Each constant, operator, comparison, condition, negation and pair of arguments in the three modules that compute is
+changed in a copy of the module. The run prints each mutant that no test notices. tools/equivalent_mutants.txt must say
+why such a mutant does no harm, or the run fails. A mutant that is listed there is tried with the quick tests only.
+(Ready-made tools change the files in place. Editable installs, generated modules and tests in subprocesses do not
+allow that here.)
 """
 
 import argparse
@@ -166,7 +167,7 @@ def killer(task):
 
 def survivors():
     """Return {mutant, without its line number: the reason why it is none}."""
-    lines = (ROOT / "tools/survivors.txt").read_text().splitlines()
+    lines = (ROOT / "tools/equivalent_mutants.txt").read_text().splitlines()
     lines = [line.strip() for line in lines if line and not line.startswith("#")]
     return dict(zip(lines[::2], lines[1::2], strict=True))
 
@@ -216,7 +217,7 @@ def main():
                 else:
                     dead[mutant[1]] = test
     alive = sorted(name for _, name, _ in alive if name)
-    reason = lambda name: known.get(without_line(name), "NO REASON IS GIVEN IN tools/survivors.txt")
+    reason = lambda name: known.get(without_line(name), "NO REASON IS GIVEN IN tools/equivalent_mutants.txt")
     print(f"{len(dead)} of {len(every)} mutants are noticed; alive:")
     for name in alive:
         print(f"  {name}\n      {reason(name)}")

@@ -1,4 +1,4 @@
-"""Which versions does a make target install? Resolve the newest for each Python and write constraints.txt."""
+"""Which versions does a make target install? Find the newest for each Python and write constraints.txt."""
 
 import subprocess
 import sys

@@ -1,6 +1,7 @@
-"""Write README.md from nbs/index.ipynb by executing it: ``python tools/readme.py [--check | --code]``.
+"""Is README.md what nbs/index.ipynb says? ``python tools/readme.py [--check | --code]``
 
-``--check`` compares instead of writing; ``--code`` prints the code of the example alone.
+Executes the notebook and writes what it says and prints.
+``--check`` compares and writes nothing. ``--code`` prints only the code of the example.
 """
 
 import re

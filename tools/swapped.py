@@ -1,7 +1,7 @@
 """What does one program of others do, once an Adadelta trains in it? ``python tools/swapped.py JOB``, for ecosystem.py.
 
 JOB is JSON: the path of the program, patches of its text, the variant of Adadelta, and the lr that replaces numbers.
-The parameters that were registered are saved to parameters.npz: each as it was at the start, and as it is in the end.
+Each registered parameter is saved to parameters.npz twice: as it was at the start and as it is at the end.
 """
 
 import inspect
@@ -41,12 +41,12 @@ def arrays(state):
 
 
 def nudge(x):
-    """Return the next higher number: as little else as there can be."""
+    """Return the next higher number, which is the smallest change there is."""
     return jnp.nextafter(x, jnp.inf) if jnp.isrealobj(x) else x
 
 
 def adapted(cls, variant, fixed_lr, known):
-    """Return an Adadelta that takes the arguments of `cls` and notes in `known` what it is given to train."""
+    """Return an Adadelta that takes the arguments of `cls`. It adds what it is given to train to `known`."""
     base = Adadelta if variant == "ours" else optim.Adadelta
     arguments = inspect.signature(cls.__init__)
 

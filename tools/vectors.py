@@ -1,7 +1,8 @@
-"""Make braintools_adadelta/conformance/vectors.json and corpus.json: python tools/vectors.py [--check]
+"""What must an Adadelta in any language compute, and which bugs does that tell? ``python tools/vectors.py [--check]``
 
-A vector is a training run, the exact answer in double precision, and how far rounding may take an implementation from
-it. A corpus entry names a bug, what an implementation must offer to have it, and the clauses that tell it.
+Writes vectors.json and corpus.json of braintools_adadelta/conformance, or compares them. A vector is a training run
+with the exact answers in double precision and how far rounding may take an implementation from each. A corpus entry
+names a bug, what an implementation must offer to have it, and the clauses that tell it from the spec.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import mutants  # noqa: E402
+import numpy_adadeltas  # noqa: E402
 
 from braintools_adadelta.conformance import adapters, vectors  # noqa: E402
 from braintools_adadelta.conformance.cases import ALIKE, HYPER, MANY, NAMES, NARROW, SINGLE, regions_of, rng_of, runs  # noqa: E402
@@ -153,7 +154,7 @@ def spread(numbers, sizes):
 def main(check=False):
     rows = [vector(k, *row) for k, row in enumerate(cases())]
     corpus = {}
-    for cls in mutants.WRONG:
+    for cls in numpy_adadeltas.WRONG:
         told = {"shown": set(), "theta": set()}
         for row in rows:
             for how in told:

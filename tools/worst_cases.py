@@ -1,6 +1,7 @@
-"""Write tests/worst_cases.csv: the largest errors that the exhaustive run and a random search found, for make test.
+"""Which inputs give the largest errors? Write those that the exhaustive run and a random search found.
 
-Numbers are in hexadecimal; `exact` is the exact result to the nearest double, `bound` the derived one.
+tests/worst_cases.csv keeps them for `make test`. Numbers are hexadecimal. `exact` is the double nearest to the exact
+result, `bound` is the derived bound.
 """
 
 import csv
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import sampled  # from tests: run with PYTHONPATH=tests
+import sampled_errors  # from tests: run with PYTHONPATH=tests
 from exhaustive import STATES
 
 from braintools_adadelta.oracle.bounds import PLAIN, bounds
@@ -49,12 +50,12 @@ def from_exhaustive():
 def from_search(count=2**21):
     for dtype, number in (("float32", np.float64), ("float64", np.longdouble)):
         with jax.enable_x64(dtype == "float64"):
-            for kind in sampled.STATES:
-                state = sampled.states(kind, count, dtype)
-                for field, errors in sampled.errors(jax.jit(sampled.ours), state, number).items():
+            for kind in sampled_errors.STATES:
+                state = sampled_errors.states(kind, count, dtype)
+                for field, errors in sampled_errors.errors(jax.jit(sampled_errors.ours), state, number).items():
                     for i in np.argsort(errors)[-3:]:
                         at = [float(x[i]) for x in state]
-                        yield row(f"search, {kind}", dtype, at, sampled.RHO, sampled.EPS, field)
+                        yield row(f"search, {kind}", dtype, at, sampled_errors.RHO, sampled_errors.EPS, field)
 
 
 def main():

@@ -4,7 +4,7 @@ An implementation is an object with these members, all in numpy::
 
     class MyAdadelta:
         name = "mine"
-        supports = {"weight_decay", "grad_clip_norm", "grad_clip_value", "float64"}   # optional: what is offered
+        supports = {"weight_decay", "grad_clip_norm", "grad_clip_value", "float64"}   # optional: what it offers
 
         def start(self, params, **options): ...  # -> handle; params: dict[str, ndarray]; options: lr, rho, eps, ...
         def step(self, handle, grads): ...       # -> handle; grads: dict[str, ndarray]
@@ -12,5 +12,5 @@ An implementation is an object with these members, all in numpy::
         def accumulators(self, handle): ...      # optional -> (e_g2, e_delta2), two such dicts, or None
         def set_lr(self, handle, lr): ...        # optional -> handle
 
-Nothing here imports jax or brainstate; an adapter does, when it is asked for.
+The kit itself imports neither jax nor brainstate. The adapters of their implementations do, when they are loaded.
 """

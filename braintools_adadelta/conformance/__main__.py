@@ -1,4 +1,4 @@
-"""The command adadelta-conformance, or what it lacks."""
+"""The command adadelta-conformance. It says what to install if a package is missing."""
 
 import sys
 
@@ -7,8 +7,8 @@ def main():
     try:
         from braintools_adadelta.conformance import command
     except ModuleNotFoundError as error:
-        lacks = f"adadelta-conformance needs {error.name}: pip install 'braintools_adadelta[conformance]'"
-        print(lacks, file=sys.stderr)
+        message = f"adadelta-conformance needs {error.name}: pip install 'braintools_adadelta[conformance]'"
+        print(message, file=sys.stderr)
         return 2
     return command.main()
 

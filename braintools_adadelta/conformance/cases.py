@@ -1,4 +1,4 @@
-"""What implementations are tried on: hyperparameters, shapes and regions of the input, each named once."""
+"""The inputs that implementations are tried on: hyperparameters, shapes and regions, each with a name."""
 
 from zlib import crc32
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from braintools_adadelta.conformance.judge import Case
 
-# The defaults of most frameworks hide bugs: lr = 1, one rho, and an eps too small to be seen.
+# The defaults of most frameworks hide bugs: lr is 1, rho is always the same, and eps is too small to matter.
 HYPER = {
     "defaults": {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
     "large_eps": {"lr": 0.5, "rho": 0.625, "eps": 1.0},
@@ -15,38 +15,39 @@ HYPER = {
     "no_end": {"lr": 3.0, "rho": 0.9995, "eps": 1e-3},
     "small_eps": {"lr": 0.3, "rho": 0.95, "eps": 1e-12},
 }
-# In 16 bits eps must be a normal number, and in float16 the squares must fit.
+# In 16 bits, eps must be a normal number. In float16, the squares must also be finite.
 NARROW = {
     "large_eps": {"lr": 0.5, "rho": 0.625, "eps": 1.0},
     "no_memory": {"lr": 2.0, "rho": 0.0, "eps": 0.01},
     "middle": {"lr": 0.25, "rho": 0.9, "eps": 2.0**-10},
 }
-# Leaves of equal and of different shapes, a scalar, up to four axes, nothing at all; not in alphabetical order.
+# Equal and different shapes, a scalar, up to four axes, an empty array. The names are not in alphabetical order.
 SHAPES = {"w": (2, 2), "b": (3,), "a": (3,), "scale": (), "empty": (0,), "k": (1, 3, 2), "conv": (2, 1, 1, 2)}
 ALIKE = {"v": (2,), "u": (2,)}
 MANY = {f"p{k}": (1,) for k in range(12)}  # "p10" comes before "p2" where names are sorted
-NAMES = {"up.w": (2,), "down.w": (2,), "down.W": (2,)}  # told apart by all of the name
+NAMES = {"up.w": (2,), "down.w": (2,), "down.W": (2,)}  # only the whole name tells them apart
 LARGE = {"m": (7, 19), "long": (131,)}
 HUGE = {"long": (1100,)}
 SINGLE = {"w": (2,)}
 
-# |g| by what becomes of it, in powers of two; near_eps: about the root of eps.
+# The sizes of |g| in powers of two. Those of near_eps are relative to the root of eps.
 REGIONS = {"ordinary": (-3, 10), "near_eps": (-4, 4), "eps_dominates": (-40, -14)}
 NARROW_REGIONS = {"ordinary": (-3, 6), "near_eps": (-4, 4), "eps_dominates": (-9, -5)}
-# Where the squares are still far from overflow and underflow. Apart from the others: an average forgets them slowly.
+# The squares are still far from overflow and underflow. These regions are not mixed with the others, because an average
+# forgets large numbers slowly.
 FAR = {"large": (10, 30), "tiny": (-60, -40)}
 FAR_DOUBLE = {"large": (10, 200), "tiny": (-200, -40)}
 
 
 def regions_of(dtype, far=False):
-    """Return the regions of a dtype: what is usual, or what lies far from one. In float16 nothing does."""
+    """Return the regions of a dtype: the usual ones, or those far from 1. In float16 these are the same."""
     if dtype == "float16":
         return NARROW_REGIONS
     return (FAR_DOUBLE if dtype in ("float64", "complex128") else FAR) if far else REGIONS
 
 
 def kind(dtype):
-    """Return the dtype called `dtype`, of which bfloat16 is ml_dtypes'."""
+    """Return the dtype with the name `dtype`. That of bfloat16 comes from ml_dtypes."""
     if dtype == "bfloat16":
         import ml_dtypes
 
@@ -55,7 +56,7 @@ def kind(dtype):
 
 
 def rng_of(*key, seed=0):
-    """Return a generator of random numbers for `key`, the same in every process."""
+    """Return a generator of random numbers that depends on `key` and `seed` only, not on the process."""
     return np.random.default_rng([seed, crc32(repr(key).encode())])
 
 
@@ -71,20 +72,20 @@ def numbers(rng, shape, region, dtype, eps):
 
 
 def gradients(rng, shapes, steps, dtype, eps, regions):
-    """Return one tree of gradients for each step; a component wanders between regions, zero, and what it was."""
+    """Return one tree of gradients for each step. A component is drawn from a region, is zero, or keeps its value."""
     out = []
     for _ in range(steps):
         tree = {}
         for name, shape in shapes.items():
             x = np.zeros(shape, kind(dtype))
-            which = rng.integers(len(regions) + 1, size=shape)  # the last is zero
+            which = rng.integers(len(regions) + 1, size=shape)  # the last one stands for zero
             for k, region in enumerate(regions):
                 x = np.where(which == k, numbers(rng, shape, region, dtype, eps), x)
             if out:
                 x = np.where(rng.random(shape) < 0.1, out[-1][name], x)
             tree[name] = np.asarray(x, kind(dtype))
         out.append(tree)
-    if steps > 2:  # an exact zero after a number and before one, in every leaf that has room
+    if steps > 2:  # where a leaf has room: an exact zero after a number, and one at the first step
         for name, shape in shapes.items():
             for index, zero in ((0, 1), (1, 0)):
                 if index < np.prod(shape, dtype=int):

@@ -1,4 +1,4 @@
-"""The clauses by which implementations are judged, and the level of each."""
+"""The clauses that implementations must meet, and the level of each."""
 
 from braintools_adadelta.spec import CLAUSES as SPEC
 from braintools_adadelta.spec import Clause

@@ -1,4 +1,4 @@
-"""The fixture that every clause test takes, and what a test leaves behind for the report."""
+"""The fixtures of the clause tests, and what each test hands to the report."""
 
 from pathlib import Path
 
@@ -10,18 +10,17 @@ from braintools_adadelta.conformance.cases import rng_of
 from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
 
-DEFAULT = ["braintools_adadelta", "braintools"]
-collect_ignore = ["adapters"]  # each imports a framework that need not be here
+collect_ignore = ["adapters"]  # each imports a framework that may not be installed
 
 
 def pytest_generate_tests(metafunc):
     if "implementation" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--implementation") or DEFAULT
+        names = metafunc.config.getoption("--implementation") or adapters.DEFAULT
         metafunc.parametrize("implementation", names, indirect=True)
 
 
 def clause_of(function):
-    """Return the clause that a test function is for: test_E1_average -> E1."""
+    """Return the clause that a test function tests: test_E1_average -> E1."""
     return function.__name__.split("_")[1]
 
 
@@ -38,16 +37,16 @@ def pytest_collection_modifyitems(config, items):
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
-    names = config.getoption("--implementation") or DEFAULT
+    names = config.getoption("--implementation") or adapters.DEFAULT
     mine = [k for k, item in enumerate(items) if "implementation" in getattr(item, "fixturenames", ())]
     grouped = sorted((items[k] for k in mine), key=lambda item: names.index(item.callspec.params["implementation"]))
-    for k, item in zip(mine, grouped, strict=True):  # one implementation after the other
+    for k, item in zip(mine, grouped, strict=True):  # all tests of one implementation together
         items[k] = item
 
 
 @pytest.fixture
 def implementation(request):
-    """The implementation that is judged."""
+    """The implementation under test."""
     try:
         it = adapters.load(request.param)
     except adapters.UsageError as error:
@@ -71,7 +70,7 @@ def implementation(request):
 
 @pytest.fixture
 def rng(request):
-    """Random numbers that depend on the test and on --seed, not on the implementation or on the other tests."""
+    """Random numbers that depend on the test and the seed, but not on the implementation or on other tests."""
     callspec = {k: v for k, v in request.node.callspec.params.items() if k != "implementation"}
     key = request.node.function.__name__, sorted((k, repr(v)) for k, v in callspec.items())
     return rng_of(key, seed=request.config.getoption("--adadelta-seed"))
@@ -101,7 +100,8 @@ def pytest_runtest_makereport(item, call):
             properties["message"] = f"{type(error).__name__}: {error}\n({where})"
         if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
             case, miss = error.case, error.miss
-            driven = CLAUSES[clause_of(item.function)].level == "braintools"  # by hand: no snippet can repeat it
+            # These tests drive the object themselves: no snippet can repeat it.
+            driven = CLAUSES[clause_of(item.function)].level == "braintools"
             if driven and miss is not None:
                 properties["counterexample"] = f"{item.function.__doc__} " + summary(case, miss)
             elif miss is not None:

@@ -1,4 +1,4 @@
-"""Run an implementation beside the oracle and compare every number with its derived bound."""
+"""The judge: run an implementation beside the oracle and compare every number with its derived bound."""
 
 from time import monotonic
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class Case(NamedTuple):
     params: dict[str, np.ndarray]
     grads: list[dict[str, np.ndarray]]
     options: dict[str, Any]
-    lrs: list[float | None] = []  # the lr that is set before each step; None: left as it is
+    lrs: list[float | None] = []  # the lr to set before each step; None: it stays as it is
 
 
 class Miss(NamedTuple):
@@ -42,9 +42,10 @@ class Miss(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a run came to: its misses, and the worst error of each field, in ulps of the number before or after the step.
+    """What was found in a run: its misses, and the worst error of each field.
 
-    Numbers so small that one below the normal range may be lost in an ulp are not among them.
+    Errors are in ulps of the number before or after the step, whichever is larger. Numbers whose ulp is about as
+    small as the least normal number are left out.
     """
 
     misses: list[Miss]
@@ -52,7 +53,7 @@ class Found(NamedTuple):
 
 
 class Deviation(AssertionError):
-    """An implementation does otherwise than the clause says, in this case."""
+    """In this case an implementation does not do what the clause says."""
 
     def __init__(self, message, case=None, miss=None):
         super().__init__(message)
@@ -60,7 +61,7 @@ class Deviation(AssertionError):
 
 
 def flat(tree):
-    """Lay the arrays of `tree` end to end, in the order of their names."""
+    """Return all numbers of `tree` as one list, in the order of the names."""
     return [x for name in sorted(tree) for x in np.ravel(tree[name])]
 
 
@@ -70,13 +71,13 @@ def places(tree):
 
 
 def saturates_at(fmt):
-    """Return the largest number that clause X1 leaves alone: what fits is decided in float32 for 16 bits (X2)."""
+    """Return the largest number that clause X1 leaves as it is. For 16 bits it is that of float32 (X2)."""
     wide = max(fmt, ulp.FORMATS["float32"], key=lambda one: one.p)
     return exact(largest_root(wide))[0]  # not as a fraction, which mpmath 1.3 does not compare with an mpf
 
 
 def pairs(tree, sign=1):
-    """Lay a tree end to end as real numbers: of a complex number its real part and `sign` times its imaginary part."""
+    """Return `tree` as a list of real numbers. A complex one gives its real and `sign` times its imaginary part."""
     numbers = flat(tree)
     return [part for x in numbers for part in ((x.real, sign * x.imag) if np.iscomplexobj(x) else (x,))]
 
@@ -84,7 +85,7 @@ def pairs(tree, sign=1):
 class Run:
     """A training run of `subject`, step by step, and all that it showed.
 
-    Unwatched, it is looked at once, at the end, and the arrays of the gradients are written to after each step.
+    An unwatched run is looked at only once, at the end. After each step its arrays of gradients are overwritten.
     """
 
     def __init__(self, subject, case, watched=True):
@@ -121,26 +122,26 @@ class Run:
             x[...] = np.nan
 
     def look(self):
-        """Write down what is shown. Frameworks keep the averages of complex parameters in different forms."""
+        """Store what is shown. Not the averages of complex parameters: frameworks keep them in different forms."""
         hidden = next(iter(self.case.params.values())).dtype.kind == "c"
         self.theta.append(self.subject.params(self.handle))
         self.memory.append(None if hidden else self.subject.accumulators(self.handle))
         self.check()
 
     def finish(self):
-        """Take the steps that are left, and return the run."""
+        """Take all further steps and return the run."""
         while len(self.theta) <= len(self.case.grads):
             self.advance()
         return self
 
     def check_given(self, t):
-        """Refuse a change of the caller's arrays."""
+        """Fail if the caller's arrays were changed."""
         for what, x, before in self.given:
             if x.tobytes() != before.tobytes():
                 raise Deviation(f"step {t}: the caller's {what} were changed: {before!r} became {x!r}", self.case)
 
     def check(self):
-        """Refuse what needs no oracle: arrays of the caller that changed; names, shapes and dtypes that are others."""
+        """Fail where no oracle is needed: the caller's arrays were changed, or names, shapes or dtypes differ."""
         t = len(self.theta) - 1
         self.check_given(t)
         for what, tree in zip(("params", *FIELDS), (self.theta[-1], *(self.memory[-1] or ())), strict=False):
@@ -150,20 +151,20 @@ class Run:
                 raise Deviation(f"after step {t}, {what} have the shapes {shapes}, not {wanted}", self.case)
         for name, x in self.theta[-1].items():
             was = self.theta[0][name].dtype if t else self.case.params[name].dtype
-            changed = t and x.dtype != was and was.itemsize > 2  # 16 bits promote where nobody means it
+            changed = t and x.dtype != was and was.itemsize > 2  # 16 bits may be promoted by accident
             if changed or x.dtype == object:
                 raise Deviation(f"after step {t}, the parameter {name!r} is {x.dtype} and was {was}", self.case)
 
 
-# How what is shown can be explained. One of these must hold for a whole run, for everything that is shown in it.
-STORED = "stored"  # the implementation goes on from just the numbers that it shows
-CARRIED = "carried"  # it goes on from numbers that it does not show, or shows rounded: errors are carried along
-LAGGED = "lagged"  # the same, and E[Delta2] takes Delta_t in at the beginning of step t + 1
+# Three views of the numbers that are shown. One of them must explain all numbers of a whole run.
+STORED = "stored"  # each step starts from exactly the numbers that are shown
+CARRIED = "carried"  # it starts from numbers that are not shown, or are rounded when shown: errors add up
+LAGGED = "lagged"  # the same, and E[Delta2] receives Delta_t at the beginning of step t + 1
 VIEWS = (STORED, CARRIED, LAGGED)
 
 
 def examine(run, fields=FIELDS, form=ANY, sign=1):
-    """Return what was :class:`Found` in a finished run, in the explanation that suits it best."""
+    """Return what was :class:`Found` in a finished run, in the first view without a miss, or else in the first view."""
     views = VIEWS if run.memory[-1] is not None else (CARRIED,)
     views = views if run.watched else [view for view in views if view != STORED]
     best = None
@@ -176,7 +177,7 @@ def examine(run, fields=FIELDS, form=ANY, sign=1):
 
 
 def explain(run, view, fields, form, sign):
-    """Judge a finished run in one of the `VIEWS`."""
+    """Compare a finished run with the exact one in one of the `VIEWS`."""
     case = run.case
     dtype = next(iter(case.params.values())).dtype
     wide = dtype.kind == "c"
@@ -204,7 +205,7 @@ def explain(run, view, fields, form, sign):
             for place, start, got, want, bound in zip(where, before, seen[field], wanted, within, strict=True):
                 error = distance(got, want)
                 unit = mp.ldexp(1, max(mag(want) if mp.isfinite(want) else 0, fmt.emin) - fmt.p + 1)
-                # A sum that cancels is as exact as its terms; where terms are flushed, ulps measure nothing.
+                # After cancellation a sum is only as exact as its terms. Where terms are flushed, ulps mean nothing.
                 size = max(mag(start), mag(want)) if mp.isfinite(error) else fmt.emin
                 if size >= fmt.emin + fmt.p:
                     worst[field] = max(worst.get(field, 0.0), float(error * mp.ldexp(1, fmt.p - 1 - size)))
@@ -215,31 +216,32 @@ def explain(run, view, fields, form, sign):
             theta, e_g2, e_delta2 = (exact(seen[field]) for field in ("theta", "e_g2", "e_delta2"))
             if len(e_g2) != len(theta) or not all(map(mp.isfinite, theta + e_g2 + e_delta2)):
                 break
-            e_g2, e_delta2 = ([max(x, mp.zero) for x in xs] for xs in (e_g2, e_delta2))  # flushed, not meant
+            # Only flushing to zero makes an average negative.
+            e_g2, e_delta2 = ([max(x, mp.zero) for x in xs] for xs in (e_g2, e_delta2))
         else:
             theta, e_g2, e_delta2, carried = truth.theta, truth.e_g2, truth.e_delta2, allowed
             if misses:
-                break  # what follows would only repeat it
+                break  # later steps would only repeat the miss
     return Found(misses, worst)
 
 
 def mag(x):
-    """Return e for which 2**e <= abs(x) < 2**(e + 1); for 0 something very small."""
+    """Return e with 2**e <= abs(x) < 2**(e + 1). For 0 it is a very small number."""
     return int(mp.mag(x)) - 1 if x else -(2**20)
 
 
 def distance(got, want):
-    """Return the absolute error of `got`; where one of the two is infinite or NaN, 0 if the other is the same."""
+    """Return the absolute error of `got`. If one of them is infinite or NaN, it is 0 if they are the same, else inf."""
     got = exact(got)[0]
     if mp.isfinite(got) and mp.isfinite(want):
         return abs(got - want)
     return mp.zero if got == want or (mp.isnan(got) and mp.isnan(want)) else mp.inf
 
 
-def judge(subject, case, fields=FIELDS, form=ANY):
+def run_and_examine(subject, case, fields=FIELDS, form=ANY):
     """Run `subject` on `case` and return what was :class:`Found`.
 
-    Complex parameters are pairs of real ones. The gradient may point uphill or be its conjugate, as JAX has it.
+    Complex parameters are pairs of real ones. The gradient may point uphill, or be the conjugate of that, as in JAX.
     """
     run = Run(subject, case).finish()
     found = examine(run, fields, form)
@@ -251,19 +253,22 @@ def judge(subject, case, fields=FIELDS, form=ANY):
 
 def misses(subject, case, fields=FIELDS, form=ANY):
     """Return every :class:`Miss` of a run, in the order of the data flow."""
-    return judge(subject, case, fields, form).misses
+    return run_and_examine(subject, case, fields, form).misses
 
 
 # ------------------------------------------------------------------------------------------------- smallest examples
 
 
 def smallest(subject, case, miss, seconds=0.7):
-    """Return a case as small and plain as can be found in `seconds` that is missed like `case`, and its first miss."""
+    """Return the simplest case with a miss that can be found in `seconds`, starting from `case`, and its first miss."""
 
     def fails(case, views=1):
         try:
-            run = Run(subject, case).finish()
-            found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1) if views == 1 else judge(subject, case)
+            if views == 1:
+                run = Run(subject, case).finish()
+                found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1)
+            else:
+                found = run_and_examine(subject, case)
         except Exception:
             return None
         return found.misses[0] if found.misses else None
@@ -277,12 +282,12 @@ def smallest(subject, case, miss, seconds=0.7):
             if found := fails(smaller):
                 best, again = (smaller, found), True
                 break
-    # Most were tried in one explanation only, to be quick.
+    # To be quick, most cases were tried in one view only.
     return best if best[0] is case or fails(best[0], len(VIEWS)) else (case, miss)
 
 
 def simpler(case, miss):
-    """Yield cases that are simpler than `case`, the boldest simplifications first."""
+    """Yield cases that are simpler than `case`, the simplest first."""
     n = len(case.grads)
 
     def cut(f, grads=case.grads, lrs=case.lrs):
@@ -320,14 +325,14 @@ def simpler(case, miss):
 
 
 def one(case, miss):
-    """Return the slice of the ravelled parameter that holds the number of `miss` alone."""
+    """Return the slice of the ravelled parameter that holds only the number of `miss`."""
     shape = np.shape(case.params[miss.parameter])
     k = int(np.ravel_multi_index(miss.index[: len(shape)], shape)) if shape else 0
     return slice(k, k + 1)
 
 
 def literal(x):
-    """Return the array `x` as Python that makes it."""
+    """Return Python code that makes the array `x`."""
     x = np.asarray(x)
     return f"np.array({x.tolist()!r}, {x.dtype.name!r})"
 
@@ -337,7 +342,7 @@ def literals(tree):
 
 
 def snippet(target, case, miss=None):
-    """Return Python that reproduces a case."""
+    """Return Python code that reproduces a case."""
     options = "".join(
         f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
     )
@@ -362,7 +367,7 @@ def snippet(target, case, miss=None):
 
 
 def summary(case, miss):
-    """Return `inputs => got != wanted` in a line."""
+    """Return `inputs => got != wanted` as one line."""
     numbers = lambda tree: ", ".join(f"{name} = {np.asarray(x).tolist()}" for name, x in tree.items())
     options = ", ".join(
         f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)

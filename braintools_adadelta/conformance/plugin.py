@@ -1,4 +1,4 @@
-"""The options of the clause tests, which pytest must know before it finds them. Nothing else is loaded."""
+"""The options of the clause tests. pytest must know them early, so nothing else is imported here."""
 
 
 def pytest_addoption(parser):
@@ -13,5 +13,5 @@ def pytest_addoption(parser):
         help="judge by the clauses of this level only (repeatable)",
     )
     add("--adadelta-examples", type=int, default=3, metavar="N", help="random runs for each test (default 3)")
-    add("--adadelta-seed", type=int, default=0, metavar="N", help="where the random runs begin (default 0)")
-    add("--adadelta-first", action="store_true", help="judge an implementation no further once it has failed")
+    add("--adadelta-seed", type=int, default=0, metavar="N", help="seed of the random runs (default 0)")
+    add("--adadelta-first", action="store_true", help="stop judging an implementation after its first failure")

@@ -1,6 +1,6 @@
-"""The clauses of the spec, one test each or a few: what every implementation must do.
+"""The clauses of the spec: what every implementation must do. Each clause has one test or a few.
 
-Select an implementation with ``--implementation NAME``; without it, ours and braintools' are judged.
+Select an implementation with ``--implementation NAME``. Without it, ours and that of braintools are judged.
 """
 
 import inspect
@@ -23,7 +23,7 @@ from braintools_adadelta.conformance.cases import (
     regions_of,
     runs,
 )
-from braintools_adadelta.conformance.judge import FIELDS, Case, Deviation, Found, Run, examine, judge
+from braintools_adadelta.conformance.judge import FIELDS, Case, Deviation, Found, Run, examine, run_and_examine
 
 DTYPES = ["float32", "float64"]
 SIXTEEN = ["float16", "bfloat16"]
@@ -34,7 +34,7 @@ each_setting = pytest.mark.parametrize(("dtype", "hyper"), TABLE, ids=["-".join(
 
 
 def need(implementation, *options):
-    """Skip, with the reason, what an implementation does not offer."""
+    """Skip the test if the implementation does not offer one of the `options`."""
     for option in options:
         if option != "float32" and option not in implementation.supports:
             pytest.skip(f"{option} is not offered")
@@ -44,7 +44,7 @@ def need(implementation, *options):
 
 def need_accumulators(implementation):
     if not implementation.shows:
-        pytest.skip("accumulators are not shown: what they do is judged through theta")
+        pytest.skip("accumulators are not shown: they are judged through theta")
 
 
 def need_set_lr(implementation):
@@ -64,7 +64,7 @@ def demand(implementation, found, case, *fields):
 
 def conforms(implementation, case, *fields):
     """Run the case, and fail with the first number that rounding cannot explain."""
-    demand(implementation, judge(implementation, case), case, *fields)
+    demand(implementation, run_and_examine(implementation, case), case, *fields)
 
 
 def hyper_of(dtype, hyper):
@@ -72,13 +72,13 @@ def hyper_of(dtype, hyper):
 
 
 def tried(rng, dtype, hyper, examples, **options):
-    """Yield the runs by which the equations are judged: one with many parameters and far numbers, then random ones."""
+    """Yield the runs that judge the equations: one with many parameters and far numbers, then random ones."""
     for shapes, far in [(MANY, True), *[(SHAPES, False) for _ in examples]]:
         yield runs(rng, dtype, hyper, shapes=shapes, regions=list(regions_of(dtype, far)), **options)
 
 
 def examined(implementation, dtype, hyper, examples, rng):
-    """Return the runs that E1, E3 and E4 are judged by, with what was found, each made once for all three."""
+    """Return the runs that judge E1, E3 and E4, with what was found. Each is made only once for all three."""
     if (dtype, hyper) not in implementation.found:
         cases = tried(rng, dtype, hyper_of(dtype, hyper), examples, steps=4)
         implementation.found[dtype, hyper] = [(case, attempt(implementation, case)) for case in cases]
@@ -86,9 +86,9 @@ def examined(implementation, dtype, hyper, examples, rng):
 
 
 def attempt(implementation, case):
-    """Return what was found in the run of a case, or why there is no run."""
+    """Return what was found in the run of a case, or the error that ended it."""
     try:
-        return judge(implementation, case)
+        return run_and_examine(implementation, case)
     except Exception as error:
         return error
 
@@ -104,7 +104,7 @@ PAIR = ("large_eps", "no_memory")
 
 
 def apart(implementation, *cases):
-    """Run two cases of three steps at once, the second from when the first has moved; judge each."""
+    """Run two cases of three steps in turns and judge both. The second starts after the first step of the first."""
     first = Run(implementation, cases[0])
     first.advance()
     second = Run(implementation, cases[1])
@@ -133,14 +133,14 @@ def test_S1_signature(implementation, name):
 
 @each_dtype
 def test_S2_start(implementation, dtype):
-    """Accumulators start at zero: a zero gradient leaves them there, and moves nothing."""
+    """Accumulators start at zero. A zero gradient changes neither them nor the parameters."""
     need(implementation, dtype)
     params = {"w": np.array([[1.0, -2.0]], dtype), "b": np.array(3.0, dtype)}
     case = Case(params, [{k: np.zeros_like(x) for k, x in params.items()}] * 2, HYPER["defaults"])
     run = Run(implementation, case).finish()
     for tree in (tree for pair in run.memory for tree in pair or ()):
         if any(np.any(x != 0) for x in tree.values()):
-            raise Deviation(f"before any gradient but zero an accumulator is {tree}", case)
+            raise Deviation(f"after zero gradients only, an accumulator is {tree}", case)
     for tree in run.theta:
         if any(np.any(tree[k] != x) for k, x in params.items()):
             raise Deviation(f"a zero gradient changed the parameters to {tree}", case)
@@ -148,7 +148,7 @@ def test_S2_start(implementation, dtype):
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *SIXTEEN])
 def test_S2_share(implementation, dtype, rng):
-    """Two optimizers share nothing, though their parameters have the same names, and one starts after the other moved."""
+    """Two optimizers share nothing, though their parameters have the same names and one starts after the other."""
     need(implementation, dtype)
     apart(implementation, *(runs(rng, dtype, hyper_of(dtype, k), shapes=ALIKE, steps=3) for k in PAIR))
 
@@ -167,7 +167,7 @@ def test_E1_average_gradient(implementation, dtype, hyper, examples, rng):
 @each_dtype
 @pytest.mark.parametrize("when", ["start", "later"])
 def test_E1_names(implementation, when, dtype, rng):
-    """What belongs together is found by name: gradients come in another order than the parameters, or than before."""
+    """Gradients and parameters are matched by name: the order of the gradients differs, or changes between steps."""
     need(implementation, dtype)
     case = runs(rng, dtype, HYPER["large_eps"], shapes=NAMES, steps=3, reorder=False)
     orders = [(1, 2, 0), (0, 1, 2), (2, 0, 1)] if when == "start" else [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
@@ -200,7 +200,7 @@ def test_E4_apply(implementation, dtype, hyper, examples, rng):
 
 @each_dtype
 def test_E4_long(implementation, dtype, rng):
-    """The same after many steps: nothing warms up, decays, counts or starts anew."""
+    """The same after many steps: nothing warms up, decays, counts or starts again."""
     need(implementation, dtype)
     options = {"lr": 0.5, "rho": 0.9, "eps": 1e-4}
     conforms(implementation, runs(rng, dtype, options, shapes=SINGLE, steps=120, regions=["ordinary", "near_eps"]))
@@ -226,26 +226,26 @@ def test_E4_narrow(implementation, dtype, rng):
 
 @each_dtype
 def test_E4_unseen(implementation, dtype, rng):
-    """The same where nobody looks before the end, and the caller uses its arrays of gradients again."""
+    """The same if nobody looks before the end, and the caller reuses its arrays of gradients."""
     need(implementation, dtype)
     case = runs(rng, dtype, HYPER["large_eps"], shapes=ALIKE, steps=4, regions="near_eps")
     run = Run(implementation, case, watched=False).finish()
     demand(implementation, examine(run), case)
     again = implementation.params(run.handle)
     if any(not np.array_equal(x, again[name]) for name, x in run.theta[-1].items()):
-        raise Deviation(f"asked twice, params() shows {run.theta[-1]} and then {again}", case)
+        raise Deviation(f"two calls of params() return {run.theta[-1]} and then {again}", case)
 
 
 @each_dtype
 def test_E4_lr_zero(implementation, dtype, rng):
-    """With lr = 0 from the start on, no parameter moves."""
+    """With lr = 0 from the start, no parameter moves."""
     need(implementation, dtype)
     conforms(implementation, runs(rng, dtype, HYPER["large_eps"] | {"lr": 0.0}, shapes=ALIKE, steps=2))
 
 
 @each_dtype
 def test_E4_tiny(implementation, dtype):
-    """Gradients so small that eps alone is in both roots still move the parameter, by about g: from 0 it shows."""
+    """Gradients far below the root of eps still move the parameter by about g. It starts at 0, so that this shows."""
     need(implementation, dtype)
     tiny = np.array([1e-9, -1e-12, 1e-15, 0.0], dtype)
     grads = [{"w": tiny}, {"w": -3 * tiny}, {"w": np.zeros(4, dtype)}, {"w": tiny}]
@@ -262,7 +262,7 @@ LRS = [0.0, 0.1, 1.0, 3.3]
 @each_dtype
 @pytest.mark.parametrize("hyper", ["defaults", "large_eps"])
 def test_L1_lr(implementation, dtype, hyper, rng, examples):
-    """The lr in force when the step is taken: set anew before each step, 0 among them, or left as it is."""
+    """A step uses the lr that is in force when it is taken: it is set before the step, to 0 too, or stays as it is."""
     need(implementation, dtype)
     need_set_lr(implementation)
     for k in examples:
@@ -272,7 +272,7 @@ def test_L1_lr(implementation, dtype, hyper, rng, examples):
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *SIXTEEN])
 def test_L1_stays(implementation, dtype, rng):
-    """What was set holds until it is set again; 0.1 is no number of few bits."""
+    """An lr that was set stays until it is set again. 0.1 is a number that has to be rounded."""
     need(implementation, dtype)
     need_set_lr(implementation)
     lrs = [None, 0.1, *[None] * 8, 0.7, *[None] * 5]
@@ -291,17 +291,17 @@ def test_L1_share(implementation, dtype, rng):
 
 # -------------------------------------------------------------------------------------------------- G: the gradient
 
-# Adadelta forgets a constant factor of all gradients, but for eps: clips show for a large eps, or near its root.
+# Without eps, a constant factor of all gradients changes nothing. So clips show only for a large eps, or near its root.
 CLIP = HYPER["large_eps"] | {"lr": 0.75}
 SMALL = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
 
 
 def exactly(dtype, **options):
-    """Return runs that meet thresholds exactly (a 3-4-5 triangle over two leaves) and have zeros in the wrong place."""
+    """Return runs that meet thresholds exactly (a 3-4-5 triangle over two leaves) and contain zero gradients."""
     params = {"v": np.array([3.0], dtype), "u": np.array([[-4.0]], dtype)}
     tree = lambda v, u: {"u": np.array([[u]], dtype), "v": np.array([v], dtype)}
     grads = [tree(3, -4), tree(0, 0), tree(-5, 0), tree(0, 2), tree(3.01, -4.02), tree(400, 300)]
-    grads += [tree(3.0015, -4.002), tree(2.9985, 3.998)]  # on either side, and not far
+    grads += [tree(3.0015, -4.002), tree(2.9985, 3.998)]  # just above 5 and just below
     return [Case(params, grads, hyper | options) for hyper in (CLIP, HYPER["no_memory"])]
 
 
@@ -345,7 +345,7 @@ def test_G2_clip_value(implementation, v, dtype, rng, examples):
 @pytest.mark.parametrize("weight_decay", [0.01, 0.5, 3.0])
 @pytest.mark.parametrize("hyper", ["large_eps", "no_memory"])
 def test_G3_weight_decay(implementation, weight_decay, hyper, dtype, rng, examples):
-    """g <- g + weight_decay * theta: through Adadelta, not past it."""
+    """g <- g + weight_decay * theta: the decay is a part of the gradient that Adadelta sees."""
     need(implementation, dtype, "weight_decay")
     for case in exactly(dtype, weight_decay=weight_decay):
         conforms(implementation, case)
@@ -359,7 +359,7 @@ ORDER = {"grad_clip_norm": 2.0, "grad_clip_value": 1.5, "weight_decay": 0.5}
 @each_dtype
 @pytest.mark.parametrize("off", [None, *ORDER], ids=lambda x: f"without_{x}" if x else "all")
 def test_G4_order(implementation, off, dtype, rng, examples):
-    """G1, G2, G3, then E1: decay is not clipped. All three, and each two of them."""
+    """G1, G2, G3, then E1: the decay is not clipped. All three options, and each two of them."""
     options = {name: x for name, x in ORDER.items() if name != off}
     need(implementation, dtype, *options)
     for _ in examples:
@@ -372,7 +372,7 @@ def test_G4_order(implementation, off, dtype, rng, examples):
 @each_sixteen
 @pytest.mark.parametrize("only", [None, *ORDER], ids=lambda x: f"only_{x}" if x else "all")
 def test_G4_narrow(implementation, only, dtype, rng, examples):
-    """The same in 16 bits, and each alone."""
+    """The same in 16 bits, with all three options and with each alone."""
     options = {name: x for name, x in ORDER.items() if only in (None, name)}
     need(implementation, dtype, *options)
     for _ in examples:
@@ -383,7 +383,7 @@ def test_G4_narrow(implementation, only, dtype, rng, examples):
 @each_dtype
 @pytest.mark.parametrize("only", [None, *ORDER], ids=lambda x: f"only_{x}" if x else "all")
 def test_G4_long(implementation, only, dtype, rng):
-    """No option ends after some steps."""
+    """Every option still works after many steps."""
     options = {name: x for name, x in ORDER.items() if only in (None, name)}
     need(implementation, dtype, *options)
     conforms(implementation, runs(rng, dtype, CLIP | options, shapes=ALIKE, steps=14, regions="near_eps"))
@@ -409,7 +409,7 @@ def overflow(dtype):
 
 @each_dtype
 def test_X1_saturate(implementation, dtype):
-    """A component whose square would overflow counts as the largest whose square is finite; the weight lives on."""
+    """A component whose square would overflow counts as the largest with a finite square. Later the weight moves."""
     need(implementation, dtype)
     huge = overflow(dtype) / 2
     params = {"w": np.array([0.5, 0.5], dtype)}
@@ -419,7 +419,7 @@ def test_X1_saturate(implementation, dtype):
 
 @each_sixteen
 def test_X1_narrow(implementation, dtype):
-    """The square of 300 is no float16. Where it is stored as one, the weight is frozen for ever."""
+    """The square of 300 is not finite in float16. Where it is stored as float16, the weight never moves again."""
     need(implementation, dtype)
     spike = 300.0 if dtype == "float16" else 1e30
     grads = [{"w": np.array(g, kind(dtype))} for g in ([spike, 1.0], [1.0, 1.0], [-spike, -1.0], [1.0, -1.0])]
@@ -438,7 +438,7 @@ def test_X1_near_overflow(implementation, dtype):
 
 @each_dtype
 def test_X1_underflow(implementation, dtype):
-    """The squares are zero: eps alone stands in the roots."""
+    """The squares underflow to zero: only eps is left in the roots."""
     need(implementation, dtype)
     tiny = float(np.finfo(dtype).tiny)
     grads = [{"w": np.array([tiny**0.6, -(tiny**0.7), tiny * 8], dtype)} for _ in range(3)]
@@ -448,7 +448,7 @@ def test_X1_underflow(implementation, dtype):
 @each_dtype
 @pytest.mark.parametrize("size", ["huge", "tiny"])
 def test_X1_norm(implementation, size, dtype):
-    """The squares of the norm overflow, or vanish."""
+    """The squares in the norm overflow, or underflow."""
     need(implementation, dtype, "grad_clip_norm")
     big = overflow(dtype) ** 0.75
     g = np.array([3 * big, -4 * big], dtype) if size == "huge" else np.array([3 / big, -4 / big], dtype)
@@ -461,19 +461,19 @@ def test_X1_norm(implementation, size, dtype):
 @each_dtype
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 def test_X1_nonfinite(implementation, bad, dtype):
-    """A NaN or infinite component spoils its own weight and no other."""
+    """A NaN or infinite component changes its own weight to NaN or infinity, and no other weight."""
     need(implementation, dtype)
     grads = [{"w": np.array(g, dtype), "b": np.array([2.0], dtype)} for g in ([1.0, -1.0], [bad, 2.0], [1.0, 3.0])]
     params = {"w": np.array([0.5, 0.5], dtype), "b": np.array([1.0], dtype)}
     run = Run(implementation, Case(params, grads, HYPER["defaults"])).finish()
     if np.isfinite(run.theta[-1]["w"][0]):
-        raise Deviation(f"the gradient {bad} left no trace: the weight is {run.theta[-1]['w'][0]!r}", run.case)
+        raise Deviation(f"the gradient {bad} was ignored: the weight is {run.theta[-1]['w'][0]!r}", run.case)
     clean = Case(params, [{k: np.where(np.isfinite(x), x, 0) for k, x in g.items()} for g in grads], HYPER["defaults"])
     for tree in run.theta:
         tree["w"][0] = 0
     mine, other = run.theta[-1], Run(implementation, clean).finish().theta[-1]
     if mine["w"][1] != other["w"][1] or mine["b"] != other["b"]:
-        raise Deviation(f"the gradient {bad} of one weight spoiled another: {mine}", run.case)
+        raise Deviation(f"the gradient {bad} of one weight changed another: {mine}", run.case)
 
 
 # --------------------------------------------------------------------------------------------------------- X3: complex
@@ -482,7 +482,7 @@ def test_X1_nonfinite(implementation, bad, dtype):
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("hyper", ["large_eps", "no_memory"])
 def test_X3_complex(implementation, dtype, hyper, rng, examples):
-    """The real and the imaginary part each have averages of their own, as two real parameters have."""
+    """The real and the imaginary part each have their own averages, like two real parameters."""
     need(implementation, dtype)
     for _ in examples:
         conforms(implementation, runs(rng, dtype, HYPER[hyper], steps=3))
@@ -491,7 +491,7 @@ def test_X3_complex(implementation, dtype, hyper, rng, examples):
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("option", [*ORDER, "lr"])
 def test_X3_options(implementation, option, dtype, rng):
-    """The norm is that of all real and imaginary parts, each part is clipped, and all of the parameter decays."""
+    """The norm is over all real and imaginary parts. Each part is clipped by value, and each part decays."""
     lrs = [None, 0.1, None, 0.7, None, None] if option == "lr" else None
     need(implementation, dtype, *([] if lrs else [option]))
     if lrs:

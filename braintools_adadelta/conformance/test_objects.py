@@ -1,6 +1,6 @@
-"""The clauses of the objects: classes with the interface of braintools.optim.Adadelta.
+"""The clauses for classes with the interface of braintools.optim.Adadelta.
 
-Each compares two ways of saying the same, or the object with the exact answer; brainstate is imported where it is used.
+A test compares two calls that must agree, or the object with the exact answer. Only what needs brainstate imports it.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ OPTIONS = HYPER["large_eps"]
 
 
 class Objects:
-    """A class under test, and what is needed to watch it."""
+    """A class under test, with a method that makes an optimizer from it."""
 
     def __init__(self, implementation):
         self.it, self.cls = implementation, implementation.cls
@@ -33,7 +33,7 @@ class Objects:
 
 @pytest.fixture
 def objects(implementation):
-    """The class under test, or a reason why it is not judged by these clauses."""
+    """The class under test. The test is skipped if there is none."""
     if not isinstance(implementation.cls, type):
         pytest.skip("not a class with the interface of braintools.optim.Adadelta")
     return Objects(implementation)
@@ -57,7 +57,7 @@ def values(states):
 
 
 class Watched:
-    """Makes a run that was driven by hand look like one of the judge's."""
+    """A run that a test drove itself, in the form that the judge examines."""
 
     watched = True
 
@@ -67,7 +67,7 @@ class Watched:
 
 
 def exact_run(objects, params, grads, options, theta, lrs=()):
-    """Demand that the parameters `theta` seen before and after each step are where the exact run is."""
+    """Fail if the parameters `theta`, seen before and after each step, are not those of the exact run."""
     from braintools_adadelta.conformance.judge import examine
 
     watched = Watched(params, grads, options, theta, lrs)
@@ -91,7 +91,7 @@ def drive(optimizer, states, grads, before=lambda t: None):
 
 @pytest.mark.parametrize("options", [{}, {"rho": 0.95}, {"lr": 0.5, "rho": 0.9}], ids=str)
 def test_S3_examples(objects, options):
-    """The three examples of the page: construct, register the parameters of a layer; then train a step."""
+    """The three examples of the documentation: make an optimizer, register the parameters of a layer, train a step."""
     import brainstate
 
     states = brainstate.nn.Linear(10, 5).states(brainstate.ParamState)
@@ -105,7 +105,7 @@ def test_S3_examples(objects, options):
 
 
 def test_B1_register(objects):
-    """register_trainable_weights gives the optimizer back, for nested dicts and for modules."""
+    """register_trainable_weights takes nested dicts and modules, and returns the optimizer."""
     import brainstate
     import jax.numpy as jnp
 
@@ -125,7 +125,7 @@ def test_B1_register(objects):
 
 
 def test_B1_again(objects):
-    """Registering again what is known keeps its accumulators."""
+    """Registering the same States again keeps their accumulators."""
     states = states_of()
     optimizer = objects.optimizer(states)
     again = lambda t: optimizer.register_trainable_weights(states) if t else None
@@ -145,7 +145,7 @@ def test_B1_tied(objects):
 
 
 def test_B2_update(objects):
-    """update and step are one thing, return None, and ignore keys that are not registered."""
+    """update and step do the same, return None, and ignore keys that are not registered."""
     import jax.numpy as jnp
 
     left, right = states_of(), states_of()
@@ -158,7 +158,7 @@ def test_B2_update(objects):
 
 
 def test_B3_current_lr(objects):
-    """What is read is what is in force; what is set is in force at the next step, 0 too."""
+    """Reading gives the lr that is in force. A new value, 0 too, is in force at the next step."""
     states = states_of()
     optimizer = objects.optimizer(states)
     assert float(optimizer.current_lr) == OPTIONS["lr"]
@@ -202,7 +202,7 @@ def test_B4_norm(objects):
 
 
 def test_B5_resume(objects):
-    """A state_dict loaded into a new optimizer, after some steps, goes on exactly where it was taken."""
+    """A new optimizer that loads a state_dict after some steps goes on exactly as the old one does."""
     states = states_of()
     optimizer = objects.optimizer(states)
     drive(optimizer, states, GRADS[:2])
@@ -215,7 +215,7 @@ def test_B5_resume(objects):
 
 
 def test_B5_schedule(objects):
-    """The step count is in it: a schedule goes on, too."""
+    """The state_dict has the step count: a schedule goes on, too."""
     schedule = lambda count: 1.0 / (1 + count)
     states = states_of()
     optimizer = objects.optimizer(states, lr=schedule)
@@ -228,7 +228,7 @@ def test_B5_schedule(objects):
 
 
 def test_B6_jit(objects):
-    """Inside brainstate.transform.jit the steps are as exact, and a changed lr is seen without a new trace."""
+    """Inside brainstate.transform.jit the steps are exact too, and a changed lr counts without a new trace."""
     import brainstate
 
     states = states_of()
@@ -268,7 +268,7 @@ def test_B6_for_loop(objects):
 
 
 def test_B7_callable(objects):
-    """A callable is read at the step count, first at 0."""
+    """A callable is called with the step count, first with 0."""
     import jax.numpy as jnp
 
     lrs = [1.0, 0.5, 2.0]
@@ -278,7 +278,7 @@ def test_B7_callable(objects):
 
 
 def test_B7_scheduler(objects):
-    """An LRScheduler of braintools moves by its own step()."""
+    """An LRScheduler of braintools changes the lr when its step() is called."""
     optim = pytest.importorskip("braintools.optim")
     states = states_of()
     scheduler = optim.StepLR(base_lr=1.0, step_size=1, gamma=0.5)
@@ -292,12 +292,12 @@ def test_B7_scheduler(objects):
 
 
 def test_B8_trainer(objects, tmp_path):
-    """braintools' Trainer takes it, and its epochs are the exact steps."""
+    """The Trainer of braintools accepts it, and its epochs take the exact steps."""
     module = pytest.importorskip("braintools.trainer", reason="braintools is not installed")
     import brainstate
 
     class Linear(module.LightningModule):
-        """A loss whose gradient is what the batch says."""
+        """A model whose gradient is the batch."""
 
         def __init__(self):
             super().__init__()
@@ -326,7 +326,7 @@ def test_B8_trainer(objects, tmp_path):
 
 
 def test_B9_snapshots(objects):
-    """What state_dict() returned stays as it was."""
+    """Later steps do not change what state_dict() returned."""
     import jax
 
     states = states_of()
@@ -341,7 +341,7 @@ def test_B9_snapshots(objects):
 
 
 def test_B9_run(objects, implementation):
-    """Looking at the accumulators, or keeping them, changes nothing."""
+    """Reading or keeping the accumulators changes nothing."""
     case = Case(PARAMS, GRADS, OPTIONS)
     left, right = Run(implementation, case).finish(), states_of()
     same(left.theta[-1], drive(objects.optimizer(right), right, GRADS)[-1])

@@ -16,7 +16,7 @@ def load():
 
 
 def written(x):
-    """Return an array as hexadecimal floating-point numbers, in C order; of complex ones each part, the real one first."""
+    """Return an array as hexadecimal floating-point numbers in C order. A complex number gives its real part first."""
     x = np.ravel(x)
     return [float(number).hex() for number in (x.view(x.real.dtype) if np.iscomplexobj(x) else x)]
 
@@ -41,9 +41,9 @@ def case(vector):
 
 
 def wrong(implementation, vector):
-    """Return what `implementation` has wrong in a vector: (step, field, parameter, k, got, wanted, within), or nothing.
+    """Return the first error of `implementation` in a vector: (step, field, parameter, k, got, wanted, within), or ().
 
-    Options that it does not offer are no reason to fail: None is returned.
+    Return None if the vector needs an option that it does not offer.
     """
     run = case(vector)
     offered = {"float32", *implementation.supports}
@@ -53,7 +53,7 @@ def wrong(implementation, vector):
         return None
     try:
         found = first_wrong(implementation, vector, run)
-        if found and is_complex(vector):  # the gradient may also be the conjugate, as JAX has it
+        if found and is_complex(vector):  # the gradient may also be the conjugate, as in JAX
             grads = [{name: np.conj(g) for name, g in tree.items()} for tree in run.grads]
             found = first_wrong(implementation, vector, run._replace(grads=grads)) and found
         return found
@@ -62,7 +62,7 @@ def wrong(implementation, vector):
 
 
 def first_wrong(implementation, vector, run):
-    """Take the steps of `run`; return the first number that is not within its bound."""
+    """Take the steps of `run` and return the first number that is not within its bound, or ()."""
     with np.errstate(all="ignore"):
         watched = [(x.copy(), x, name) for name, x in run.params.items()]
         handle = implementation.start({name: copy for copy, _, name in watched}, **run.options)
@@ -76,7 +76,8 @@ def first_wrong(implementation, vector, run):
                 if copy.tobytes() != x.tobytes():
                     return t + 1, "given", name
             shown = {"theta": implementation.params(handle)}
-            pair = None if is_complex(vector) else implementation.accumulators(handle)  # kept in different forms there
+            # Frameworks keep the averages of complex parameters in different forms.
+            pair = None if is_complex(vector) else implementation.accumulators(handle)
             if pair is not None:
                 shown |= {"e_g2": pair[0], "e_delta2": pair[1]}
             for field in (f for f in FIELDS if f in shown):

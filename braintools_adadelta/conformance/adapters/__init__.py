@@ -1,4 +1,4 @@
-"""Implementations by name: the known ones, and any other that can be imported."""
+"""Find an implementation by its name: a known one, or any other that can be imported."""
 
 import inspect
 import sys
@@ -22,16 +22,17 @@ KNOWN = {
     "keras": ("keras", "Keras", ("keras", "jax")),
     "tensorflow": ("tensorflow", "Tensorflow", ("tensorflow",)),
 }
+DEFAULT = ["braintools_adadelta", "braintools"]  # what is judged when no name is given
 OPTIONS = ("weight_decay", "grad_clip_norm", "grad_clip_value")
 OFFERS = {*OPTIONS, "float16", "bfloat16", "float32", "float64", "complex64", "complex128"}
 
 
 class UsageError(Exception):
-    """What was asked for cannot be judged."""
+    """The implementation that was asked for cannot be judged."""
 
 
 class Subject:
-    """An implementation as the judge sees it: every member there, options filled in, arrays of numpy."""
+    """An implementation as the judge sees it: with every member, with its options filled in, with arrays of numpy."""
 
     def __init__(self, target, it, packages=()):
         self.target, self.it, self.packages = target, it, packages
@@ -47,16 +48,16 @@ class Subject:
         if isinstance(getattr(it, "supports", None), str) or not self.supports <= OFFERS:
             raise UsageError(
                 f"{target}: supports = {getattr(it, 'supports', None)!r} is not allowed: it must be a set of"
-                f" {', '.join(sorted(OFFERS - {'float32'}))} (what is not in it is not judged)."
+                f" {', '.join(sorted(OFFERS - {'float32'}))} (options that are not in it are not judged)."
             )
         self.defaults = dict(getattr(it, "defaults", None) or {})
         self.sets_lr = callable(getattr(it, "set_lr", None))
         self.failed = False
-        self.found = {}  # runs that serve several clauses
+        self.found = {}  # runs that several clauses use
 
     @property
     def versions(self):
-        """The versions of the packages that it is made of."""
+        """The versions of the packages that it uses."""
         return {name: installed(name) for name in self.packages}
 
     def start(self, params, **options):
@@ -73,7 +74,7 @@ class Subject:
         return arrays(self.it.params(handle), "params()")
 
     def accumulators(self, handle):
-        """Return copies of (e_g2, e_delta2), or None where they are not shown."""
+        """Return copies of (e_g2, e_delta2), or None if they are not shown."""
         show = getattr(self.it, "accumulators", None)
         pair = show(handle) if callable(show) else None
         if pair is not None and not (isinstance(pair, tuple | list) and len(pair) == 2):
@@ -88,7 +89,7 @@ class Subject:
 
 
 def arrays(tree, what):
-    """Return copies of what is in `tree`: an implementation may go on writing to its own."""
+    """Return copies of the arrays in `tree`: an implementation may still write to its own."""
     if not hasattr(tree, "items"):
         raise TypeError(f"{what} returned {tree!r:.200}: it must be a dict of arrays by name.")
     return {str(name): np.array(x) for name, x in tree.items()}
@@ -138,7 +139,7 @@ def load(target):
 
 
 def module_at(place):
-    """Return the module named `place`, or that in the file `place`."""
+    """Return the module with the name `place`, or the one in the file `place`."""
     if not place.endswith(".py"):
         if "" not in sys.path:
             sys.path.insert(0, "")
@@ -147,7 +148,7 @@ def module_at(place):
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # for what lies beside it
+        sys.path.append(str(path.parent))  # for modules beside it
     spec = spec_from_file_location(path.stem, path)
     module = sys.modules[path.stem] = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class BrainstateAdadelta:
-    """The implementation given by the class `cls`; its accumulators are found in its opt_state, or not shown."""
+    """The implementation that the class `cls` is. Its accumulators are shown if its opt_state has them."""
 
     supports = {"weight_decay", "grad_clip_norm", "grad_clip_value", "float64"}
 
@@ -48,7 +48,7 @@ def precision(wide):
 
 
 def memory(state):
-    """Return (e_g2, e_delta2) from an opt_state: a record with fields of one of these names, or a chain that has one."""
+    """Return (e_g2, e_delta2) from an opt_state: a record with one of these pairs of fields, or a chain with one."""
     for names in (("e_g2", "e_delta2"), ("e_g", "e_x")):
         if all(hasattr(state, name) for name in names):
             return tuple(getattr(state, name) for name in names)

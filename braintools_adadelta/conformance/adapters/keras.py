@@ -17,7 +17,7 @@ class Keras:
 
     def start(self, params, *, lr, rho, eps, weight_decay, grad_clip_norm, grad_clip_value):
         variables = {name: keras.Variable(x, dtype=x.dtype.name, name=name) for name, x in params.items()}
-        # keras takes one of its clips at a time: a second one is made by hand, in the order of the spec.
+        # keras accepts only one clip. A second one is applied by hand, in the order of the spec.
         one = {"clipvalue": grad_clip_value} if grad_clip_norm is None else {"global_clipnorm": grad_clip_norm}
         optimizer = keras.optimizers.Adadelta(
             learning_rate=lr, rho=rho, epsilon=eps, weight_decay=weight_decay or None, **one

@@ -1,4 +1,4 @@
-"""optax.adadelta, with optax's own clipping in front of it: updates are computed eagerly."""
+"""optax.adadelta behind optax's own clipping. Updates are computed eagerly."""
 
 from contextlib import nullcontext
 
@@ -18,7 +18,7 @@ class Optax:
     def start(self, params, *, lr, rho, eps, weight_decay, grad_clip_norm, grad_clip_value):
         parts = [] if grad_clip_norm is None else [optax.clip_by_global_norm(grad_clip_norm)]
         parts += [] if grad_clip_value is None else [optax.clip(grad_clip_value)]
-        # optax.adadelta adds its decay behind the equations; in front of them it is the spec's.
+        # optax.adadelta adds its own decay after the equations. The spec wants it before them.
         parts += [optax.add_decayed_weights(weight_decay)] if weight_decay else []
         make = optax.inject_hyperparams(lambda learning_rate: optax.adadelta(learning_rate, rho, eps))
         with precision(params):

@@ -1,4 +1,4 @@
-"""What known implementations do otherwise: one commented file each, strict both ways for the versions it names."""
+"""The known deviations: one file for each known implementation, strict both ways for the versions that it names."""
 
 import re
 import tomllib
@@ -21,19 +21,30 @@ class Ledger(NamedTuple):
     """All that is known of one implementation."""
 
     package: str
-    versions: tuple  # those for which it is strict
+    versions: tuple  # those for which it is strict, the newest first
     entries: tuple
+    distribution: str = ""  # what to install, if its name is not that of the package
+    beside: tuple = ()  # other requirements with which the ledger was made
 
     def pinned(self, versions):
         """Say whether the ledger was made for these `versions`; one that names none holds for all."""
-        return not self.versions or versions.get(self.package) in self.versions
+        return not self.versions or public(versions.get(self.package)) in self.versions
 
     def entry(self, test, node, versions):
         """Return the entry for the test function `test` in the variant `node`, or None."""
-        version = versions.get(self.package)
+        version = public(versions.get(self.package))
         version = version if version in self.versions else next(iter(self.versions), None)
         fits = lambda e: e.test == test and re.search(e.where, node) and (not e.versions or version in e.versions)
         return next(filter(fits, self.entries), None)
+
+    def requirements(self):
+        """Return what must be installed to judge each of its versions: a tuple for each, the newest first."""
+        return [(f"{self.distribution or self.package}=={version}", *self.beside) for version in self.versions]
+
+
+def public(version):
+    """Return a version without its local part: 2.13.0+cpu is 2.13.0."""
+    return version and version.partition("+")[0]
 
 
 def read(name):
@@ -42,5 +53,8 @@ def read(name):
     if not name.replace("_", "").replace("-", "").isalnum() or not path.is_file():
         return None
     page = tomllib.loads(path.read_text("utf-8"))
+    if "same_as" in page:
+        return read(page["same_as"])
     entries = tuple(Entry(**entry) for entry in page.get("deviation", []))
-    return Ledger(page["package"], tuple(page.get("versions", ())), entries)
+    more = {"distribution": page.get("distribution", ""), "beside": tuple(page.get("beside", ()))}
+    return Ledger(page["package"], tuple(page.get("versions", ())), entries, **more)

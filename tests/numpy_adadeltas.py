@@ -1,6 +1,6 @@
-"""Adadelta in plain numpy: once right, in several ways, and then wrong in the ways that frameworks shipped.
+"""Adadelta in plain numpy. `RIGHT` lists correct programs. `WRONG` lists programs with bugs that frameworks shipped.
 
-A mutant's ``clause`` is the one that must reject it; ``seen in`` is where it was shipped.
+The ``clause`` of a wrong class is the clause that must reject it. Its docstring says where the bug was shipped.
 """
 
 import numpy as np
@@ -713,33 +713,33 @@ class WrongSign(Numpy):
 
 
 def rewrite(name, clause, doc, base=Numpy, needs=(), **methods):
-    """Make a mutant from the methods that differ."""
+    """Make a wrong class from the methods that differ."""
     cls = type(name, (base,), {"__doc__": doc, "clause": clause, "needs": set(needs), **methods})
     globals()[name] = cls
 
 
 def average(name, clause, doc, f):
-    """A mutant of both averages: f(e, x, rho)."""
+    """A wrong version of both averages: f(e, x, rho)."""
     rewrite(name, clause, doc, average=lambda self, e, x, rho: f(e, x, rho))
 
 
 def average_g(name, clause, doc, f, **more):
-    """A mutant of E1: f(self, e, g, h)."""
+    """A wrong version of E1: f(self, e, g, h)."""
     rewrite(name, clause, doc, average_g=f, **more)
 
 
 def average_delta(name, clause, doc, f, **more):
-    """A mutant of E3: f(self, e, delta, g, h)."""
+    """A wrong version of E3: f(self, e, delta, g, h)."""
     rewrite(name, clause, doc, average_delta=f, **more)
 
 
 def delta(name, clause, doc, f, **more):
-    """A mutant of E2: f(g, e_g2, e_delta2, eps)."""
+    """A wrong version of E2: f(g, e_g2, e_delta2, eps)."""
     rewrite(name, clause, doc, delta=lambda self, g, e, d, h: f(g, e, d, h["eps"]), **more)
 
 
 def theta(name, clause, doc, f, **more):
-    """A mutant of E4: f(theta, delta, h)."""
+    """A wrong version of E4: f(theta, delta, h)."""
     rewrite(name, clause, doc, apply=lambda self, theta, delta, h: f(theta, delta, h), **more)
 
 
@@ -1253,7 +1253,7 @@ class LrOnce(Numpy):
 
 
 def norm(name, doc, f, **more):
-    """A mutant of the norm: f(list of arrays)."""
+    """A wrong version of the norm: f(list of arrays)."""
     rewrite(
         name,
         "G1",
@@ -1265,7 +1265,7 @@ def norm(name, doc, f, **more):
 
 
 def clip_norm(name, doc, f):
-    """A mutant of G1 by f(self, g, c, n), for each leaf."""
+    """A wrong version of G1 by f(self, g, c, n), for each leaf."""
     rewrite(
         name,
         "G1",

@@ -1,8 +1,8 @@
-"""Measure how much of a compiled training step the optimizer takes, and write docs/results/training.md.
+"""How much of a compiled training step does the optimizer take? Measure it and write docs/results/training.md.
 
-Two small networks of brainstate's, ours and braintools' Adadelta: digits (64-128-10, a batch of 64), and a recurrent
-one (GRU, 32 inputs, 128 units, 50 steps of time, a batch of 64). Steps with and without the update take turns, and the
-shortest of 200 are compared.
+There are two small networks of brainstate: one for digits (64-128-10, a batch of 64), and a recurrent one (GRU, 32
+inputs, 128 units, 50 steps of time, a batch of 64). Each is trained by our Adadelta and by that of braintools. Steps
+with and without the update take turns, and the shortest of 200 are compared.
 """
 
 import time
@@ -69,7 +69,7 @@ def main():
     lines = [
         "# The optimizer's share of training",
         "",
-        "Made by `python tools/share.py` on two cores of a CPU with nothing else to do.",
+        "Made by `python tools/optimizer_share.py` on two cores of a CPU with nothing else to do.",
         "",
         "| network | parameters | optimizer | training step | gradient alone | share of the update |",
         "| --- | --- | --- | --- | --- | --- |",
