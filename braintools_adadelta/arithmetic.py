@@ -29,7 +29,7 @@ def weights(rho, *xs):
             return in_parts(rho, dtype)
         if rho != 0.5:
             return [(rho, 1 - rho)]
-    # Hide 1/2 from XLA, which would rewrite x2 / 2 + e / 2 as (x2 + e) / 2, and that may overflow.
+    # Hide 1/2 from XLA, which would rewrite x2 / 2 + e / 2 as (x2 + e) / 2, which may overflow.
     rho = lax.optimization_barrier(jnp.asarray(rho, dtype))
     return [(rho, 1 - rho)]
 
@@ -43,7 +43,7 @@ def in_parts(rho, dtype):
 def split(x, dtype):
     """Return the fraction `x` as a small number and the number of `dtype` below `x`."""
     below = np.nextafter(dtype.type(x), dtype.type(0))
-    # A little less than what is left: rounding must not make the parts more than the whole, or a sum may overflow.
+    # Slightly less than what is left: if rounding made the parts exceed the whole, a sum could overflow.
     return float(x - Fraction(float(below))) * (1 - 4 * float(jnp.finfo(dtype).eps)), below
 
 
@@ -52,7 +52,7 @@ def dot(weights, xs):
     (r, w), *more = weights
     e, x2 = xs
     total = w * x2 + r * e
-    for r, w in more:  # In this order: compilers fuse the first product, and x2 was rounded before.
+    for r, w in more:  # In this order, because compilers fuse the first product, and x2 is already rounded.
         total = w * x2 + (r * e + total)
     return total
 
@@ -80,7 +80,7 @@ class Ratio(NamedTuple):
 
 
 def ratio(a, b):
-    """Return a / b as a :class:`Ratio`. Scaled, b lies between 1 and 8, so that the quotient is as normal as a."""
+    """Return a / b as a :class:`Ratio`. After scaling, b lies between 1 and 8, so that the quotient is as normal as a."""
     scale = power_of_two(2 * lax.rsqrt(b))
     return Ratio(a / (b * scale * scale), scale)
 
@@ -114,7 +114,7 @@ class Factor(NamedTuple):
 
 
 def norm(gs):
-    """Return the :class:`Norm` over all arrays of `gs`. It does not overflow, however large they are, nor vanish."""
+    """Return the :class:`Norm` over all arrays of `gs`. It neither overflows nor vanishes, whatever their size."""
     scale = scale_to_one(largest(gs))
     return Norm(lax.optimization_barrier(jnp.sqrt(jnp.sum(sums_of_squares(gs, scale)))), scale)
 
@@ -127,22 +127,22 @@ def largest(gs):
 
 
 def scale_to_one(top):
-    """Return a power of two near 1 / `top`, whose inverse is a normal number, too."""
+    """Return a power of two near 1 / `top` whose inverse is also a normal number."""
     far = 2.0 ** (jnp.finfo(top.dtype).maxexp - 3)
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 
 def sums_of_squares(gs, scale):
-    """Return for each array of `gs` the sum of its squares, after it was scaled."""
+    """Return the sum of squares of each array in `gs`, after scaling."""
     return stacked([jnp.sum(jnp.square(g.astype(scale.dtype) * scale)) for g in gs])
 
 
 def stacked(xs):
-    """Return the scalars `xs` as an array. XLA computes each of them once, whatever the array is used for."""
+    """Return the scalars `xs` as an array. XLA computes each of them only once, however the array is used."""
     return jnp.array(lax.optimization_barrier(xs))
 
 
 def wider(*xs):
-    """Return the dtype that holds all of `xs`, arrays or dtypes, also where the user has forbidden JAX to mix them."""
+    """Return the dtype that holds all of `xs`, arrays or dtypes, even where the user has forbidden JAX to mix them."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*xs)

@@ -45,7 +45,7 @@ def start(theta):
 class Step(NamedTuple):
     """All that one step computed: a tree in each field, in the order of the data flow."""
 
-    g: Any  # the gradient as it came
+    g: Any  # the gradient as given
     clipped_norm: Any  # after G1
     clipped_value: Any  # after G2
     decayed: Any  # after G3: what E1 sees
@@ -85,13 +85,13 @@ def step(theta, g, before, lr, options, measured=None):
     theta, g : pytree of real floating-point arrays
         Parameters and gradients, of equal structure, shapes and dtypes.
     before : Accumulators
-        What :func:`start` or the step before this one gave.
+        The result of :func:`start` or of the previous step.
     lr : float, scalar array, or a tree of them
-        The learning rate of this step (clause E4); as a tree, the front part of that of `theta`.
+        The learning rate of this step (clause E4). A tree must be a prefix of the tree `theta`.
     options : Options
-        Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may. All but
-        `rho` may be scalar arrays, so that a compiled step takes any; `rho` as well, but then 1 - rho is that of its
-        dtype, unless it is a dictionary of what :func:`arithmetic.in_parts` gives, by names of dtypes.
+        Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may. All
+        of them may be scalar arrays, so that a compiled step takes any value. For an array `rho`, 1 - rho is computed
+        in its dtype, unless `rho` is a dictionary, by names of dtypes, of what :func:`arithmetic.in_parts` gives.
     measured : pair of scalars, optional
         What :func:`arithmetic.norm` gives for all parameters, where `g` has only some of them.
 
@@ -142,7 +142,7 @@ def scale_by_adadelta(rho=spec.SIGNATURE["rho"], eps=spec.SIGNATURE["eps"]):
     Parameters
     ----------
     rho, eps : float or scalar array
-        As in clause S1. Arrays may be traced, so that a grid of them can be vmapped; then "exact" means their
+        As in clause S1. Arrays may be traced, so that a grid of them can be vmapped; then "exact" refers to their
         values in working precision.
 
     Returns
