@@ -100,10 +100,10 @@ def without_units(grads, theta):
     return {name: convert(g, x) for name, (g, x) in pairs.items()}
 
 # %% ../nbs/04_leaf.ipynb #c24
-def enter_gradients(grads, theta, wides):
+def enter_gradients(grads, theta, dtypes):
     """Return the plain arrays that the gradients are to the equations: those of the parameters' working precision.
 
-    All three are dictionaries by name: gradients, parameters, and what :func:`enter` takes as `wide`.
+    All three are dictionaries by name: gradients, parameters, and the working dtypes, which :func:`enter` takes as `wide`.
     """
 
     def one(g, x, wide):
@@ -112,5 +112,5 @@ def enter_gradients(grads, theta, wides):
         return jax.tree.map(lambda part: store(part, jnp.finfo(working).dtype), inside)
 
     return {
-        name: one(g, theta[name], wides[name]) for name, g in without_units(grads, theta).items()
+        name: one(g, theta[name], dtypes[name]) for name, g in without_units(grads, theta).items()
     }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'is_leaf', 'keys_of', 'name_of', 'short', 'states_in', 'ParamStates', 'nested', 'path_of', 'leaves_of',
-           'names_of', 'like', 'without_weak_types', 'numbers_in', 'check_parameter', 'places_of', 'check_devices',
+           'names_of', 'like', 'without_weak_types', 'numbers_in', 'check_parameter', 'device_sets_of', 'check_devices',
            'unit_of', 'check_unchanged', 'gradient_of']
 
 # %% ../nbs/05_2_names.ipynb #c3
@@ -215,16 +215,16 @@ def check_parameter(name, leaf, options):
             )
 
 
-def places_of(**trees):
+def device_sets_of(**trees):
     """Return {ids of devices: an example} for the arrays, in dictionaries by name, that were put somewhere."""
-    places = {}
+    sets = {}
     for what, tree in trees.items():
         for name, leaf in tree.items():
             for x in jax.tree.leaves(leaf):
                 if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.committed:
                     ids = sorted(device.id for device in x.devices())
-                    places.setdefault(str(ids), f"{what} {name!r} on the devices {ids}")
-    return places
+                    sets.setdefault(str(ids), f"{what} {name!r} on the devices {ids}")
+    return sets
 
 
 def check_devices(**trees):
@@ -232,9 +232,9 @@ def check_devices(**trees):
     names = next(iter(trees.values()))
     alone = [{what: {name: tree[name]} for what, tree in trees.items()} for name in names]
     for together in (*alone, trees):
-        if len(places := places_of(**together)) > 1:
+        if len(sets := device_sets_of(**together)) > 1:
             raise ValueError(
-                f"there is {' and '.join(places.values())}: a parameter, its gradient and its accumulators must be on the"
+                f"there is {' and '.join(sets.values())}: a parameter, its gradient and its accumulators must be on the"
                 " same devices, and with grad_clip_norm or nonfinite='skip' all parameters must. Put them there, or shard"
                 " all over one mesh (jax.sharding), or take an optimizer for each device."
             )

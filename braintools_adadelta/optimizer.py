@@ -28,7 +28,7 @@ from braintools_adadelta.names import (
     like,
     name_of,
     names_of,
-    places_of,
+    device_sets_of,
     short,
     states_in,
     unit_of,
@@ -151,7 +151,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
     """
 
     __signature__ = Signature()
-    graph_invisible_attrs = ("_units", "_options", "_detached", "param_groups")
+    graph_invisible_attrs = ("_units", "_options", "_unlinked", "param_groups")
 
     def __init__(
         self,
@@ -188,8 +188,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._units = {}
-        self._apart = False  # whether parameters are on different devices, where no compiled call can take them all
-        self._detached = set()  # names whose States stand in for those of a model, after a copy
+        self._several_devices = False  # whether parameters are on different devices, where no compiled call can take them all
+        self._unlinked = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
         compat.start_as_arrays(lr)
 
@@ -254,10 +254,10 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             If there is no State in it, two States have one name, or rho or eps is lost in a parameter's precision.
         """
         frozen = compat.is_frozen(param_states, sys._getframe(1))
-        new, relinked, _ = ({}, {}, set()) if frozen else self._sorted_out(param_states)
+        new, relinked, _ = ({}, {}, set()) if frozen else self._match(param_states)
         if new or relinked:
             check_trace(self.step_count, "parameters cannot be registered")
-        self._add(new, relinked, self.param_groups[0])
+        self._register(new, relinked, self.param_groups[0])
         return self
 
     def add_param_group(
@@ -295,7 +295,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 "no parameters: call register_trainable_weights() before add_param_group()."
             )
         check_trace(self.step_count, "a group cannot be added")
-        new, relinked, known = self._sorted_out(params)
+        new, relinked, known = self._match(params)
         for group in self.param_groups[1:]:
             for name in known | relinked.keys():
                 if name in group["params"]:
@@ -310,12 +310,12 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         group = Group({}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
-        self._add(new, relinked, group)
+        self._register(new, relinked, group)
         first = self.param_groups[0]["params"]
         for name in [name for name in first if name in known or name in relinked]:
             group["params"][name] = first.pop(name)
 
-    def _sorted_out(self, param_states):
+    def _match(self, param_states):
         """Return what in `param_states` is new and what relinked, as {name: (keys, State)}, and the names of the rest."""
         names = {id(state): name for name, state in self.param_states.items()}
         leaves = set().union(
@@ -328,7 +328,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 known |= {names[id(state)]} & self.param_states.keys()
                 continue
             names[id(state)] = name
-            if name in self._detached and name not in relinked:
+            if name in self._unlinked and name not in relinked:
                 got, ours = (
                     {k: (bare(x).shape, unit_of(x)) for k, x in leaves_of(name, one.value).items()}
                     for one in (state, self.param_states[name])
@@ -356,8 +356,8 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             )
         return new, relinked, known
 
-    def _add(self, new, relinked, group):
-        """Put what :meth:`_sorted_out` found in its place; `group` is where new parameters go."""
+    def _register(self, new, relinked, group):
+        """Put what :meth:`_match` found in its place; `group` is where new parameters go."""
         dtype = self.accumulator_dtype
         parts = {
             part: leaf
@@ -370,16 +370,16 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         if self.opt_state is None:
             self.opt_state = AccumulatorState(zeros)
         else:
-            both = zip(self.opt_state.look(), zeros, strict=True)
+            both = zip(self.opt_state.peek(), zeros, strict=True)
             self.opt_state.value = Accumulators(*(old | added for old, added in both))
-        self._apart = len(places_of(accumulator=self.opt_state.look().e_g2)) > 1
+        self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
         self._units |= {part: unit_of(leaf) for part, leaf in parts.items()}
         for name, (keys, state) in (new | relinked).items():
             home = next((one for one in self.param_groups if name in one["params"]), group)
             home["params"][name] = self.param_states[name] = state
             self.param_states.keys_under[name] = keys
             state.value = without_weak_types(state.value)  # or the second step would be compiled anew
-        self._detached -= relinked.keys()
+        self._unlinked -= relinked.keys()
         if new or relinked or group is not self.param_groups[0]:
             self._options.renew()
             for one in self.param_groups:
@@ -417,7 +417,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         values = {name: state.value for name, state in self.param_states.items()}
         parts = {name: leaves_of(name, value) for name, value in values.items()}
         theta = {part: leaf for leaves in parts.values() for part, leaf in leaves.items()}
-        check_unchanged(theta, self.opt_state.look().e_g2, self._units)
+        check_unchanged(theta, self.opt_state.peek().e_g2, self._units)
         g = {}
         for name, value in values.items():
             g |= gradient_of(name, self.param_states.keys_under[name], value, grads)
@@ -432,13 +432,13 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
             : 1 + skip
         ]  # each State costs a compiled loop time
         counts = [state.value for state in counters]
-        traced = is_traced(theta, g, self.opt_state.look(), lrs, counts)
-        before = self.opt_state.look() if traced else self.opt_state.take()
-        calls = calls_of(theta, g, before, lrs, decays, groups, whole=self._apart)
+        traced = is_traced(theta, g, self.opt_state.peek(), lrs, counts)
+        before = self.opt_state.peek() if traced else self.opt_state.for_donation()
+        calls = calls_of(theta, g, before, lrs, decays, groups, whole=self._several_devices)
         *others, (_, last) = calls
         common = {"counts": counts, "options": options, "skip": skip, "whole": measure(calls, options, skip)}
         compiled = update_all
-        if traced or self._apart:
+        if traced or self._several_devices:
             compiled = update_copying if others else update_all.__wrapped__
         take_step = partial(compiled, **{name: x for name, x in last.items() if name != "theta"}, **common)
 
@@ -449,7 +449,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
                 writes.append((state, like(values[name], [moved[part] for part in parts[name]])))
             writes += zip(counters, counts, strict=True)
             write_all(writes, forgiven)
-            self.opt_state.loan.given = traced  # what came of an eager call nobody else has
+            self.opt_state.aliases.possible = traced  # what came of an eager call nobody else has
 
         results, done = [], []
         try:
@@ -467,9 +467,9 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
     @property
     def param_groups_opt_states(self) -> list:
         """For each added group a State with the accumulators of its parameters, to be looked at."""
-        held = None if self.opt_state is None else self.opt_state.value
+        memory = None if self.opt_state is None else self.opt_state.value
         return [
-            OptimState(Accumulators(*({part: tree[part] for part in tree if part in mine} for tree in held)))
+            OptimState(Accumulators(*({part: tree[part] for part in tree if part in mine} for tree in memory)))
             for mine in map(self._parts_of, self.param_groups[1:])
         ]
 
@@ -583,7 +583,7 @@ class Adadelta(compat.Relative, brainstate.graph.Node):
         check_trace(self.step_count, "a state cannot be loaded")
         known = compat.is_known(self._lr_scheduler)
         parameters = self.param_states.to_pytree_value()
-        saved, ours = checked(state_dict, self.state_dict(), parameters, known), self.opt_state.look()
+        saved, ours = checked(state_dict, self.state_dict(), parameters, known), self.opt_state.peek()
         after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
         if saved.scheduler is None and hasattr(self._lr_scheduler, "restart"):
             self._lr_scheduler.check_functions(saved.counts[0])

@@ -264,5 +264,5 @@ def pickled(optimizer):
 def revive(data, shared):
     """Return the optimizer in `data`, with States of its own."""
     optimizer = StateUnpickler(io.BytesIO(data), shared).load()
-    optimizer._detached = set(optimizer.param_states)
+    optimizer._unlinked = set(optimizer.param_states)
     return optimizer

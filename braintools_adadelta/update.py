@@ -27,19 +27,19 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
     the donated place), parameters without units and the counts of steps taken and, with `skip`, skipped, in containers
     that need no Python to be built.
     """
-    slope, wides = gradients_inside(theta, g, before)
-    inside = {name: enter(x, wides[name]) for name, x in theta.items()}
+    gradients, dtypes = gradients_inside(theta, g, before)
+    inside = {name: enter(x, dtypes[name]) for name, x in theta.items()}
     lr = {name: lr for names, lr in zip(groups, lrs, strict=True) for name in names}
     decay = {
         name: k for names, ks in zip(groups, decays, strict=True) for name in names for k in ks or [0]
     }
     memory = Accumulators(
-        *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, slope) for tree in before)
+        *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, gradients) for tree in before)
     )
-    measured, keep = whole or (None, is_finite(slope) if skip else True)
+    measured, keep = whole or (None, is_finite(gradients) if skip else True)
     rho = {dtype: once([tuple(pair) for pair in parts]) for dtype, parts in options.rho.items()}
     options = options._replace(rho=rho, weight_decay=decay)
-    after = step(inside, slope, memory, lr, options, measured)
+    after = step(inside, gradients, memory, lr, options, measured)
     theta = {name: bare(x) for name, x in theta.items()}
     moved = {name: leave(x, theta[name]) for name, x in after.theta.items()}
     memory = jax.tree.map(
@@ -56,8 +56,8 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
 
 def gradients_inside(theta, g, before):
     """Return the gradients as the equations see them, and the working dtype of each parameter."""
-    wides = {name: wider(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()}
-    return enter_gradients(g, theta, wides), wides
+    dtypes = {name: wider(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()}
+    return enter_gradients(g, theta, dtypes), dtypes
 
 
 def count_on(count, happened):

@@ -890,12 +890,12 @@ def test_an_interruption_leaves_a_whole_step_or_none(unit):
     ours.update(g)  # compiles
     steps = int(ours.step_count.value)
     states = (v, w, z, ours.opt_state, ours.step_count)
-    look = lambda s: s.look() if s is ours.opt_state else s.value  # what nobody asked for is not copied
+    peek = lambda s: s.peek() if s is ours.opt_state else s.value  # what nobody asked for is not copied
     while True:
-        before = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        before = [jax.tree.map(np.array, jax.tree.leaves(peek(s))) for s in states]
         if not interrupted(lambda: ours.update(g), line):
             break
-        after = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        after = [jax.tree.map(np.array, jax.tree.leaves(peek(s))) for s in states]
         moved = {any((x != y).any() for x, y in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)}
         assert len(moved) == 1, line
         taken.append(moved.pop())

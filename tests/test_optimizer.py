@@ -486,7 +486,7 @@ def test_nothing_nested_in_an_outer_trace():
 def test_accumulators_are_reused_in_place_unless_they_were_seen():
     ours = optimizer({"w": state(1.0, 2.0)})
     g = {"w": jnp.ones(2)}
-    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.look())}
+    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.peek())}
     ours.update(g)
     before = places()
     ours.update(g)
@@ -752,7 +752,7 @@ def test_where_reference_counts_do_not_tell_accumulators_are_copied(kind, monkey
     monkeypatch.setattr(states, "COUNTS_TELL", states.do_counts_tell())
     ours = Adadelta().register_trainable_weights({"w": brainstate.ParamState(jnp.ones(3))})
     for _ in range(2):  # from the second on, nobody has asked for them, so they would be donated
-        held = ours.opt_state.look().e_g2["w"]
+        held = ours.opt_state.peek().e_g2["w"]
         ours.update({"w": jnp.ones(3)})
         assert not held.is_deleted()
     assert "accumulators copied at every step" in repr(ours)
