@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from braintools_adadelta import Adadelta, LRScheduler, interop, scale_by_adadelta
-from braintools_adadelta.optimizer import update_all
+from braintools_adadelta.update import update_all
 
 G = {"w": jnp.ones(2)}
 

@@ -19,9 +19,9 @@ from braintools_adadelta import Adadelta, LRScheduler, states
 from braintools_adadelta.conformance.adapters.brainstate import BrainstateAdadelta
 from braintools_adadelta.conformance.cases import HYPER, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
-from braintools_adadelta.optimizer import update_all
 from braintools_adadelta.oracle.bounds import PLAIN
 from braintools_adadelta.schedule import lr_at
+from braintools_adadelta.update import update_all
 
 OPTIONS = {"rho": 5 / 8, "eps": 1.0}
 
@@ -95,7 +95,7 @@ def test_accumulators_take_shape_and_sharding_of_the_parameter():
 import copy, jax, jax.numpy as jnp, brainstate
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from braintools_adadelta import Adadelta
-from braintools_adadelta.optimizer import update_all
+from braintools_adadelta.update import update_all
 place = NamedSharding(Mesh(jax.devices(), "x"), P("x"))
 w = brainstate.ParamState(jax.device_put(jnp.arange(8.0), place))
 optimizer = Adadelta().register_trainable_weights({"w": w})
@@ -499,6 +499,22 @@ def test_accumulators_are_reused_in_place_unless_they_were_seen():
     before = places()  # a look costs one copy
     ours.update(g)
     assert places() == before
+
+
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [(1, {}), (1, {"nonfinite": "skip", "grad_clip_norm": 1.0}), (1, {"lr": lambda step: 1 / (1 + step)}), (40, {})],
+    ids=["plain", "skip", "schedule", "many"],
+)
+def test_step_binds_no_accumulators_to_a_local_before_it_donates_them(count, options, monkeypatch):
+    """References are counted there. With one more every step would copy the accumulators, without a word."""
+    shared, is_shared = [], states.AccumulatorState.is_shared
+    asked = lambda self: shared.append(is_shared(self)) or shared[-1]
+    monkeypatch.setattr(states.AccumulatorState, "is_shared", asked)
+    ours = optimizer({f"w{k}": state(1.0, 2.0) for k in range(count)}, **options)
+    for _ in range(3):
+        ours.update({name: jnp.ones(2) for name in ours.param_states})
+    assert shared == [False] * 3, "a local of step(), or of what it calls, holds the accumulators"
 
 
 def w_deleted(ours):
