@@ -174,7 +174,7 @@ class Adadelta(Copyable, compat.Relative, brainstate.graph.Node):
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._units = {}
-        self._several_devices = False  # whether parameters are on different devices, where no compiled call can take them all
+        self._several_devices = False  # if so, no compiled call can take all parameters
         self._unlinked = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
         compat.start_as_arrays(lr)
