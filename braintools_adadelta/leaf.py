@@ -100,10 +100,10 @@ def without_units(grads, theta):
     return {name: convert(g, x) for name, (g, x) in pairs.items()}
 
 # %% ../nbs/04_leaf.ipynb #c24
-def enter_gradients(grads, theta, wides):
+def enter_gradients(grads, theta, dtypes):
     """Return the gradients as the equations take them: plain arrays in the working precision of the parameters.
 
-    The arguments are dictionaries by name: gradients, parameters, and what :func:`enter` takes as `wide`.
+    The arguments are dictionaries by name: gradients, parameters, and working dtypes, which :func:`enter` takes as `wide`.
     """
 
     def one(g, x, wide):
@@ -112,5 +112,5 @@ def enter_gradients(grads, theta, wides):
         return jax.tree.map(lambda part: store(part, jnp.finfo(working).dtype), inside)
 
     return {
-        name: one(g, theta[name], wides[name]) for name, g in without_units(grads, theta).items()
+        name: one(g, theta[name], dtypes[name]) for name, g in without_units(grads, theta).items()
     }

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MANY', 'update_copying', 'finite_in', 'largest_in', 'squares_in', 'all_of', 'largest_of', 'sum_of', 'scale_of',
            'root_of', 'update_all', 'update_some', 'gradients_inside', 'survey', 'is_for_blocks', 'count_on',
-           'bundles_of', 'calls_of', 'merged', 'measure', 'folded', 'gradients_in', 'in_one_dtype']
+           'bundles_of', 'calls_of', 'merged', 'measure', 'folded', 'gradients_in', 'in_one_dtype', 'carry_out']
 
 # %% ../nbs/05_5_update.ipynb #c3
 from functools import partial
@@ -129,7 +129,7 @@ def calls_of(theta, g, before, lrs, decays, groups, whole=False):
         calls.append((names, arguments))
     return calls
 
-
+# %% ../nbs/05_5_update.ipynb #c9
 def merged(calls, results):
     """Return accumulators, parameters and counts from the results of all `calls`, under the names of the parameters."""
     if len(calls) == 1:
@@ -141,7 +141,7 @@ def merged(calls, results):
     *memory, moved = trees
     return memory, moved, results[-1][2]
 
-
+# %% ../nbs/05_5_update.ipynb #c11
 def measure(calls, options, skip):
     """Return, over all `calls`, the norm and whether all is finite, each if it is asked for; None for a single call."""
     if len(calls) == 1:
@@ -177,3 +177,28 @@ scale_of, root_of = jax.jit(scale_to_one), jax.jit(jnp.sqrt)
 
 def in_one_dtype(xs):
     return [x.astype(wider(*xs)) for x in xs]
+
+# %% ../nbs/05_5_update.ipynb #c16
+def carry_out(calls, write, explain, *, traced, several_devices, **common):
+    """Make the `calls` and `write` what they give: all of it, whatever interrupts, for what was donated is gone.
+
+    If they give nothing, `explain` may say why in a better error. A trace that fails has lost nothing.
+    """
+    *others, (_, last) = calls
+    common["whole"] = measure(calls, common["options"], common["skip"])
+    compiled = update_all
+    if traced or several_devices:
+        compiled = update_copying if others else update_all.__wrapped__
+    take_step = partial(compiled, **{name: x for name, x in last.items() if name != "theta"}, **common)
+    results, done = [], []
+    try:
+        results += [update_copying(**one, **common) for _, one in others]  # until here nothing is lost
+        # No Python runs, and so no signal is handled, between the call and the place where its result is kept.
+        done.extend(map(take_step, [last["theta"]]))
+        write(results + done)
+    except BaseException:
+        if done and not traced:
+            write(results + done, forgiven=(Exception,))
+        elif not traced:
+            explain()
+        raise

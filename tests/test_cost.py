@@ -16,7 +16,7 @@ import pytest
 from helpers import GRADS_OF_W, OPTIONS_ON, default_optimizer, made, optimizer, state
 
 from braintools_adadelta import Adadelta, LRScheduler
-from braintools_adadelta.optimizer import update_all
+from braintools_adadelta.update import update_all
 from braintools_adadelta.schedule import lr_at
 
 # ------------------------------------------------------------------------------------------------------- compilations

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.original
 def test_accumulators_are_reused_in_place_unless_they_were_seen():
     ours = default_optimizer({"w": state(1.0, 2.0)})
     g = {"w": jnp.ones(2)}
-    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.look())}
+    places = lambda: {x.unsafe_buffer_pointer() for x in jax.tree.leaves(ours.opt_state.peek())}
     ours.update(g)
     before = places()
     ours.update(g)
@@ -35,6 +35,22 @@ def test_accumulators_are_reused_in_place_unless_they_were_seen():
     before = places()  # a look costs one copy
     ours.update(g)
     assert places() == before
+
+
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [(1, {}), (1, {"nonfinite": "skip", "grad_clip_norm": 1.0}), (1, {"lr": lambda step: 1 / (1 + step)}), (40, {})],
+    ids=["plain", "skip", "schedule", "many"],
+)
+def test_step_binds_no_accumulators_to_a_local_before_it_donates_them(count, options, monkeypatch):
+    """References are counted there. With one more every step would copy the accumulators, without a word."""
+    shared, is_shared = [], states.AccumulatorState.is_shared
+    asked = lambda self: shared.append(is_shared(self)) or shared[-1]
+    monkeypatch.setattr(states.AccumulatorState, "is_shared", asked)
+    ours = default_optimizer({f"w{k}": state(1.0, 2.0) for k in range(count)}, **options)
+    for _ in range(3):
+        ours.update({name: jnp.ones(2) for name in ours.param_states})
+    assert shared == [False] * 3, "a local of step(), or of what it calls, holds the accumulators"
 
 
 def w_deleted(ours):
@@ -105,7 +121,7 @@ def test_where_reference_counts_do_not_tell_accumulators_are_copied(kind, monkey
     monkeypatch.setattr(states, "COUNTS_TELL", states.do_counts_tell())
     ours = Adadelta().register_trainable_weights({"w": brainstate.ParamState(jnp.ones(3))})
     for _ in range(2):  # from the second on, nobody has asked for them, so they would be donated
-        held = ours.opt_state.look().e_g2["w"]
+        held = ours.opt_state.peek().e_g2["w"]
         ours.update({"w": jnp.ones(3)})
         assert not held.is_deleted()
     assert "accumulators copied at every step" in repr(ours)
@@ -168,12 +184,12 @@ def test_an_interruption_leaves_a_whole_step_or_none(unit):
     ours.update(g)  # compiles
     steps = int(ours.step_count.value)
     states = (v, w, z, ours.opt_state, ours.step_count)
-    look = lambda s: s.look() if s is ours.opt_state else s.value  # what nobody asked for is not copied
+    peek = lambda s: s.peek() if s is ours.opt_state else s.value  # what nobody asked for is not copied
     while True:
-        before = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        before = [jax.tree.map(np.array, jax.tree.leaves(peek(s))) for s in states]
         if not interrupted(lambda: ours.update(g), line):
             break
-        after = [jax.tree.map(np.array, jax.tree.leaves(look(s))) for s in states]
+        after = [jax.tree.map(np.array, jax.tree.leaves(peek(s))) for s in states]
         moved = {any((x != y).any() for x, y in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)}
         assert len(moved) == 1, line
         taken.append(moved.pop())

@@ -10,9 +10,9 @@ import pytest
 from braintools_adadelta.conformance import adapters
 from braintools_adadelta.conformance.cases import HYPER, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
-from braintools_adadelta.optimizer import update_all
 from braintools_adadelta.states import as_arrays
 from braintools_adadelta.transform import Options, start
+from braintools_adadelta.update import update_all
 
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
 DOORS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "weight_decay": 0.1}}

@@ -87,7 +87,7 @@ def test_large_accumulators_are_reused_in_place():
     start = draw(0) | {"big": jnp.ones(update.LARGE + 1)}
     states = {name: brainstate.ParamState(x) for name, x in start.items()}
     ours = Adadelta().register_trainable_weights(states)
-    place = lambda: ours.opt_state.look().e_g2["big"].unsafe_buffer_pointer()
+    place = lambda: ours.opt_state.peek().e_g2["big"].unsafe_buffer_pointer()
     ours.update(start)
     before = place()
     ours.update(start)
@@ -125,6 +125,6 @@ def test_an_interruption_leaves_a_whole_step_or_none():
         run(stop)
         moved = {bool((s.value != before[name]).any()) for name, s in states.items()}
         assert moved == {int(ours.step_count.value) > steps}
-        assert all(np.isfinite(x).all() for x in jax.tree.leaves(ours.opt_state.look()))
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(ours.opt_state.peek()))
         taken |= moved
     assert taken == {False, True}

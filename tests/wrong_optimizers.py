@@ -3,7 +3,7 @@
 import jax
 
 from braintools_adadelta import Adadelta, LRScheduler
-from braintools_adadelta.names import ParamStates
+from braintools_adadelta.registry import ParamStates
 
 
 class NotSaved(Adadelta):
