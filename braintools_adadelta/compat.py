@@ -17,7 +17,7 @@ def adopt(cls):
         base.register(cls)
 
 
-class Relative:
+class VirtualOptaxOptimizer:
     """Adopted when ``isinstance`` asks, so that braintools may be imported at any time."""
 
     @property
@@ -83,14 +83,14 @@ def load(scheduler, state):
         raise
 
 
-def family(scheduler):
+def with_parts(scheduler):
     """Return `scheduler` and the schedulers that it is made of."""
-    return [scheduler, *(one for part in getattr(scheduler, "schedulers", ()) for one in family(part))]
+    return [scheduler, *(one for part in getattr(scheduler, "schedulers", ()) for one in with_parts(part))]
 
 
 def states_in(scheduler):
     """Return all States in `scheduler`."""
-    return [x for one in family(scheduler) for x in vars(one).values() if isinstance(x, brainstate.State)]
+    return [x for one in with_parts(scheduler) for x in vars(one).values() if isinstance(x, brainstate.State)]
 
 
 def check_unattached(scheduler):
@@ -106,7 +106,7 @@ def start_as_arrays(scheduler):
     """Give ReduceLROnPlateau its numbers in the type that its ``step()`` gives them, so that nothing is compiled anew."""
     from .states import as_array
 
-    for one in family(scheduler):
+    for one in with_parts(scheduler):
         if hasattr(one, "num_bad_epochs"):
             one.best.value = as_array(one.best.value)
             one.current_lrs.value = [as_array(lr) for lr in one.current_lrs.value]
@@ -117,7 +117,7 @@ def check_scheduler(scheduler):
 
     It looks up its schedule with ``int(index)``, swallows the error that a traced index gives, and hands on a stale lr.
     """
-    if any(isinstance(getattr(one, "current_scheduler_idx", None), jax.core.Tracer) for one in family(scheduler)):
+    if any(isinstance(getattr(one, "current_scheduler_idx", None), jax.core.Tracer) for one in with_parts(scheduler)):
         raise TypeError(
             "SequentialLR cannot be stepped inside jit, for_loop or scan: it finds its current schedule with int(), which"
             " needs a number and not a tracer, and the lr would silently stay as it was. Call its step() outside, or"
@@ -142,18 +142,18 @@ def append_lr(optimizer, index, lr):
             f"lr = {lr!r} is not allowed beside {type(scheduler).__name__}: pass a number, from which that scheduler"
             " starts, or give the scheduler a list of base_lr."
         )
-    if lr is not None and (fixed := [one for one in family(scheduler) if hasattr(one, "boundaries")]):
+    if lr is not None and (fixed := [one for one in with_parts(scheduler) if hasattr(one, "boundaries")]):
         raise ValueError(
             f"lr = {lr!r} is not allowed beside {type(fixed[0]).__name__}: its values are the lr of every group. Take"
             " MultiStepLR, which multiplies the lr of each, or give the optimizer a function of the step count as lr."
         )
-    first = next(one for one in family(scheduler) if not getattr(one, "schedulers", ()))
+    first = next(one for one in with_parts(scheduler) if not getattr(one, "schedulers", ()))
     peaks = lr is not None and hasattr(first, "max_lrs")
     given = scheduler.base_lrs[index] if lr is None and index < len(scheduler.base_lrs) else lr
     base = spec.check("lr", optimizer.base_lr if given is None else given)
     measure = float(first.max_lrs[0] if peaks else scheduler.base_lrs[0])
     ratio = base / measure if measure else 1.0
-    before = [(one, copy.deepcopy(lists_of(one)), one.current_lrs.value) for one in family(scheduler)]
+    before = [(one, copy.deepcopy(lists_of(one)), one.current_lrs.value) for one in with_parts(scheduler)]
     try:
         return extend(scheduler, index, base, ratio, keep=lr is None, peaks=peaks)
     except ZeroDivisionError:
@@ -174,13 +174,13 @@ def lists_of(scheduler):
 
 def extend(scheduler, index, base, ratio, *, keep, peaks):
     """Give `scheduler` and its parts a group number `index`, and return its lr; with `keep`, what they have for it stays."""
-    for one in family(scheduler):
+    for one in with_parts(scheduler):
         for values in lists_of(one).values():
             values += [values[0] * ratio] * (index + 1 - len(values))
             values[index] = values[index] if keep else values[0] * ratio
     if not peaks:
         scheduler.base_lrs[index] = base
-    for one in reversed(family(scheduler)):  # the parts first: the whole asks them
+    for one in reversed(with_parts(scheduler)):  # the parts first: the whole asks them
         now, lrs = list(one.current_lrs.value), list(one.get_lr())
         now += [lrs[index] if index < len(lrs) else one.base_lrs[index]] * (index + 1 - len(now))
         now[index] = lrs[index] if index < len(lrs) else now[index]

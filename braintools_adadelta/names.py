@@ -149,7 +149,7 @@ def check_parameter(name, leaf, options):
                 " a smaller one."
             )
 
-
+# %% ../nbs/05_2_names.ipynb #c11s0
 def device_sets_of(**trees):
     """Return {ids of devices: an example} for the arrays, in dictionaries by name, that were put somewhere."""
     sets = {}
@@ -174,7 +174,7 @@ def check_devices(**trees):
                 " all over one mesh (jax.sharding), or take an optimizer for each device."
             )
 
-
+# %% ../nbs/05_2_names.ipynb #c11s1
 def unit_of(x):
     """Return the unit of a parameter; None if it has none."""
     return x.unit if is_quantity(x) else None
@@ -184,7 +184,7 @@ def check_unchanged(parameters, e_g2, units):
     """Refuse parameters, leaves by name, that are not what the accumulators `e_g2` were made for, in those `units`."""
     remedy = "put back what was registered, or make another optimizer"
     if differ := sorted(parameters.keys() ^ e_g2.keys()):
-        raise ValueError(f"{differ} have come to the parameters or gone from them: {remedy}.")
+        raise ValueError(f"{differ} were added or removed since registration: {remedy}.")
     for name, x in parameters.items():
         e = e_g2[name]
         if unit_of(x) != units[name]:
@@ -203,7 +203,7 @@ def check_unchanged(parameters, e_g2, units):
                 f" {'complex' if was[1] else 'real'} of shape {was[0]}: {remedy}."
             )
 
-
+# %% ../nbs/05_2_names.ipynb #c11s2
 def gradient_of(name, keys, value, grads):
     """Return the leaves of the gradient in `grads` for the parameter at `keys`, if it fits its `value`."""
     given = grads

@@ -59,7 +59,7 @@ class Signature:
         return inspect.Signature(arguments)
 
 
-class Adadelta(Copyable, compat.Relative, brainstate.graph.Node):
+class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     r"""Adadelta (Zeiler 2012), a drop-in for ``braintools.optim.Adadelta``.
 
     Parameters

@@ -234,7 +234,7 @@ class LRScheduler:
             for f, lr, held, now in kept
         ]
 
-
+# %% ../nbs/05_3_schedule.ipynb #c8s0
 def not_set():
     """Return what stands for an lr that a function gives: in single precision, which JAX always has."""
     return jnp.asarray(math.nan, np.float32)
@@ -288,7 +288,7 @@ class GroupLR(OptimState):
             self.scheduler.current_lrs.value = [*lrs[: self.index], lr, *lrs[self.index + 1 :]]
         OptimState.value.fset(self, lr)
 
-
+# %% ../nbs/05_3_schedule.ipynb #c10s0
 class Group(dict):
     """A parameter group: its "params", its "lr" and its "weight_decay", which may be set at any time."""
 

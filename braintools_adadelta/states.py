@@ -37,7 +37,7 @@ def is_traced(*trees):
     """Say whether JAX is tracing any number in `trees`."""
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees))
 
-
+# %% ../nbs/05_1_states.ipynb #c5s0
 class Aliases:
     """Whether anybody else may hold the accumulators: somebody was given them, or gave them."""
 
@@ -81,7 +81,7 @@ class AccumulatorState(OptimState):
         kept = self.aliases.possible or not COUNTS_TELL or self.is_shared()
         return jax.tree.map(jnp.copy, self.peek()) if kept else self.peek()
 
-
+# %% ../nbs/05_1_states.ipynb #c5s1
 def do_counts_tell():
     """Measure whether reference counts tell, in this Python, that somebody else holds accumulators."""
     if not hasattr(sys, "getrefcount"):
@@ -139,7 +139,7 @@ class OptionState(OptimState):
         """Take note that other parameters are registered: what is compiled for them is another program."""
         self.value = as_arrays(self.exact), replace(self.value[1], changes=self.value[1].changes + 1)
 
-
+# %% ../nbs/05_1_states.ipynb #c9s0
 def as_arrays(options):
     """Return the :class:`Options` as arrays in the widest precision that JAX has here, rho for each precision."""
     dtypes = {np.dtype(np.float32), working_dtype()}
@@ -157,7 +157,7 @@ def working_dtype():
     """Return the widest dtype of real numbers that JAX has here."""
     return np.dtype(np.float64 if jax.config.jax_enable_x64 else np.float32)
 
-
+# %% ../nbs/05_1_states.ipynb #c9s1
 STORED = ("float16", "bfloat16", "float32", "float64")
 
 

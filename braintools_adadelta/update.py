@@ -47,7 +47,7 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
     skipped = [count_on(count, ~keep) for count in skipped] if skip else skipped
     return (e_g2, e_delta2), moved, (count_on(taken, keep), *skipped)
 
-
+# %% ../nbs/05_5_update.ipynb #c5s0
 def update_some(g, e_g2, e_delta2, theta, *, lr, options, n, keep):
     """Take one step over some parameters, or over a block of one: return accumulators and parameters."""
     before = Accumulators(e_g2, e_delta2)
@@ -67,7 +67,7 @@ def update_some(g, e_g2, e_delta2, theta, *, lr, options, n, keep):
     kept = lambda new, old: new if keep is True else jnp.where(keep, new, old)
     return jax.tree.map(kept, (*memory, moved), (*before, theta))
 
-
+# %% ../nbs/05_5_update.ipynb #c5s1
 def gradients_inside(theta, g, before):
     """Return the gradients as the equations see them, and the working dtype of each parameter."""
     dtypes = {name: wider(jnp.float32, *jax.tree.leaves(e)) for name, e in before.e_g2.items()}

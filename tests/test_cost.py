@@ -16,8 +16,8 @@ import pytest
 from helpers import GRADS_OF_W, OPTIONS_ON, default_optimizer, made, optimizer, state
 
 from braintools_adadelta import Adadelta, LRScheduler
-from braintools_adadelta.update import update_all
 from braintools_adadelta.schedule import lr_at
+from braintools_adadelta.update import update_all
 
 # ------------------------------------------------------------------------------------------------------- compilations
 
@@ -55,15 +55,15 @@ class Compilations:
     """Counts what XLA compiles inside a with block."""
 
     def __enter__(self):
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self.listen)
+        self.count, self.counts = 0, True
+        jax.monitoring.register_event_duration_secs_listener(self.listen)  # for good: older JAX cannot take it back
         return self
 
     def listen(self, event, seconds, **_):
-        self.count += event == "/jax/core/compile/backend_compile_duration"
+        self.count += self.counts and event == "/jax/core/compile/backend_compile_duration"
 
     def __exit__(self, *_):
-        jax.monitoring.unregister_event_duration_listener(self.listen)
+        self.counts = False
 
 
 WEAK = {

@@ -84,7 +84,7 @@ BEHIND = {  # what a parameter has become behind the optimizer's back -> what is
     "shape": (jnp.ones(3), r"parameter 'w' is float32 of shape \(3,\), and when .* it was real of shape \(2,\)"),
     "int": (jnp.arange(2), r"parameter 'w' is int32 of shape \(2,\), and when it was registered it was real"),
     "complex": (jnp.ones(2) * 1j, r"parameter 'w' is complex64 of shape \(2,\), .* put back what was registered"),
-    "nothing": (None, r"\['w'\] have come to the parameters or gone from them"),
+    "nothing": (None, r"\['w'\] were added or removed since registration"),
 }
 
 
