@@ -22,7 +22,7 @@ import pytest
 from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
-MODULES = "equations", "transform", "leaf"
+MODULES = "arithmetic", "equations", "transform", "leaf"
 # First those that are quick, then others for what is still alive. Not test_sync, which would notice everything.
 FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
 THEN = (
@@ -155,7 +155,7 @@ def killer(task):
         sys.path.insert(0, str(folder))
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        soonest = reversed(names) if module == "equations" else names  # it is the bounds that notice those
+        soonest = reversed(names) if module in ("arithmetic", "equations") else names  # it is the bounds that notice those
         tests = [f"tests/test_{test}.py" for test in soonest]
         if names == THEN:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
