@@ -17,7 +17,7 @@ from jax import lax
 
 # %% ../nbs/02a_arithmetic.ipynb #a5
 def weights(rho, *xs):
-    """Return [(rho, 1 - rho)] for an average of `xs`; in two parts, the small ones first, where their dtype would round them."""
+    """Return pairs of weights that add up to (rho, 1 - rho): one, or two where the dtype of `xs` would round them, the small one first."""
     if isinstance(rho, Fraction):
         return [(rho, 1 - rho)]
     dtype = jnp.result_type(*xs)
@@ -35,20 +35,20 @@ def weights(rho, *xs):
 
 
 def in_parts(rho, dtype):
-    """Return rho and 1 - rho as two pairs of numbers of `dtype`, the small ones first, that add up to them."""
+    """Return rho and 1 - rho as two pairs of numbers of `dtype`, the small ones first, that add up to them or to slightly less."""
     exact = (Fraction(rho), 1 - Fraction(rho))
     return list(zip(*(split(x, dtype) for x in exact), strict=True))
 
 
 def split(x, dtype):
-    """Return the fraction `x` as a small number and the number of `dtype` below `x`."""
+    """Return the fraction `x` as a small number and a number of `dtype` just below `x`, by two places at most."""
     below = np.nextafter(dtype.type(x), dtype.type(0))
     # Slightly less than what is left: if rounding made the parts exceed the whole, a sum could overflow.
     return float(x - Fraction(float(below))) * (1 - 4 * float(jnp.finfo(dtype).eps)), below
 
 
 def dot(weights, xs):
-    """Return the sum of the products of a pair of `weights` and the pair `xs`, for all pairs in which the weights come."""
+    """Return the sum of r e + w x2 over all pairs (r, w) of `weights`, where `xs` is (e, x2)."""
     (r, w), *more = weights
     e, x2 = xs
     total = w * x2 + r * e
@@ -80,7 +80,10 @@ class Ratio(NamedTuple):
 
 
 def ratio(a, b):
-    """Return a / b as a :class:`Ratio`. After scaling, b lies between 1 and 8, so that the quotient is as normal as a."""
+    """Return a / b as a :class:`Ratio`. After scaling, b lies between 1 and 8.
+
+    So the quotient is a normal number if a is at least 8 times the smallest one.
+    """
     scale = power_of_two(2 * lax.rsqrt(b))
     return Ratio(a / (b * scale * scale), scale)
 
@@ -91,7 +94,7 @@ def power_of_two(x):
 
 # %% ../nbs/02a_arithmetic.ipynb #a16
 class Norm(NamedTuple):
-    """The norm of arrays times a scale, a power of two that brings their largest component near one."""
+    """The norm of arrays times a scale, a power of two that brings their largest component near one. Only `n < c` and `c / n` are defined."""
 
     scaled: Any
     scale: Any
@@ -104,7 +107,7 @@ class Norm(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """A factor in two parts, neither of which overflows."""
+    """A factor c / n in two parts, neither of which overflows where n >= c. Only `factor * g` is defined."""
 
     scale: Any
     rest: Any

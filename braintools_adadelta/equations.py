@@ -17,7 +17,7 @@ def clip_norm(gs, c, n=None):
 
     Where `gs` are not all of them, `n` is the :func:`~braintools_adadelta.arithmetic.norm` of all.
     """
-    n = n or norm(gs)
+    n = norm(gs) if n is None else n
     is_short, factor = n < c, c / n
     return [lax.select(is_short, g, factor * g) for g in gs]
 

@@ -92,7 +92,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
 
     Notes
     -----
-    One update, in this order (clauses G1 to G3, E1 to E4), each line where its option is on:
+    One update, in this order (clauses G1 to G3, E1 to E4), the first three only where their option is on:
 
     .. math::
 
@@ -352,7 +352,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         # Above this line no local may hold the accumulators, or a part of them: references are counted to see whether
         # they can be donated, and one more turns that off. Nothing would fail; every step would copy them.
         before = self.opt_state.peek() if traced else self.opt_state.for_donation()
-        calls = calls_of(theta, g, before, lrs, decays, groups, whole=self._several_devices)
+        calls = calls_of(theta, g, before, lrs, decays, groups, in_one=self._several_devices)
 
         def write(results, forgiven=()):
             memory, moved, counts = merged(calls, results)

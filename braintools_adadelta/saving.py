@@ -238,8 +238,8 @@ def restore(optimizer, state_dict, caller):
     known, parameters = compat.is_known(scheduler), optimizer.param_states.to_pytree_value()
     saved = checked(state_dict, optimizer.state_dict(), parameters, known)
     after = jax.tree.map(fit, filled(ours, saved.accumulators), ours)
-    anew = saved.scheduler is None and hasattr(scheduler, "restart")
-    if anew:
+    restarts = saved.scheduler is None and hasattr(scheduler, "restart")
+    if restarts:
         scheduler.check_functions(saved.counts[0])
     if saved.scheduler is not None and not compat.is_restored(scheduler, caller):
         number = lambda x: jnp.asarray(x) if hasattr(x, "dtype") else x
@@ -247,7 +247,7 @@ def restore(optimizer, state_dict, caller):
     optimizer.step_count.value, optimizer.skipped_steps.value = saved.counts
     for group, decay in zip(optimizer.param_groups, saved.decays, strict=True):
         group["weight_decay"] = decay
-    if anew:
+    if restarts:
         scheduler.restart()
     if not saved.anew:
         restore_lrs(optimizer, saved)

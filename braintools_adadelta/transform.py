@@ -91,9 +91,9 @@ def step(theta, g, before, lr, options, measured=None):
     options : Options
         Everything else. A clip that is None and a decay of 0 cost nothing. Its decay may be a tree, as `lr` may. All
         of them may be scalar arrays, so that a compiled step takes any value. For an array `rho`, 1 - rho is computed
-        in its dtype, unless `rho` is a dictionary, by names of dtypes, of what :func:`arithmetic.in_parts` gives.
-    measured : pair of scalars, optional
-        What :func:`arithmetic.norm` gives for all parameters, where `g` has only some of them.
+        in its dtype, unless `rho` is a dictionary, by names of dtypes, of what :func:`~braintools_adadelta.arithmetic.in_parts` gives.
+    measured : Norm, optional
+        What :func:`~braintools_adadelta.arithmetic.norm` gives for all parameters, where `g` has only some of them.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def step(theta, g, before, lr, options, measured=None):
     rho, eps, decay, c, v = options
     each, everywhere = jax.tree.map, lambda x: jax.tree.broadcast(x, theta)
     leaves, tree = jax.tree.flatten(g)
-    is_whole = c is None or not leaves
-    clipped_norm = g if is_whole else jax.tree.unflatten(tree, clip_norm(leaves, c, measured))
+    is_unclipped = c is None or not leaves
+    clipped_norm = g if is_unclipped else jax.tree.unflatten(tree, clip_norm(leaves, c, measured))
     clip = lambda g: clip_value(g, jnp.asarray(v, g.dtype))
     clipped_value = clipped_norm if v is None else each(clip, clipped_norm)
     is_off = lambda k: isinstance(k, int | float) and k == 0

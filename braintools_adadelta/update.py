@@ -21,10 +21,10 @@ from .transform import Accumulators, is_finite, step
 
 # %% ../nbs/05_5_update.ipynb #c5
 @partial(jax.jit, static_argnames=("groups", "skip"), donate_argnames="before", inline=True)
-def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, groups, skip=False):
-    """Take one step over parameters in `groups` of names, each with an lr and a decay (in a list: or none).
+def update_all(theta, g, before, lrs, counts, options, decays, measured=None, *, groups, skip=False):
+    """Take one step over parameters in `groups` of names, each with an lr and a list that holds its decay, or nothing.
 
-    Where they are not all, `whole` is what :func:`measure` says of all. Return accumulators (first, so that they take
+    Where they are not all, `measured` is what :func:`measure` says of all. Return accumulators (first, so that they take
     the donated place), parameters without units and the counts of steps taken and, with `skip`, skipped, in containers
     that need no Python to be built.
     """
@@ -36,7 +36,9 @@ def update_all(theta, g, before, lrs, counts, options, decays, whole=None, *, gr
         {dtype: [tuple(pair) for pair in parts] for dtype, parts in options.rho.items()}
     )
     options = options._replace(rho=rho, weight_decay=decay)
-    n, keep = whole or survey(gradients_inside(theta, g, before)[0], options, skip)
+    if measured is None:
+        measured = survey(gradients_inside(theta, g, before)[0], options, skip)
+    n, keep = measured[0], measured[1] if skip else True
     advance = partial(update_some, lr=lr, options=options, n=n, keep=keep)
     large = [name for name in theta if is_for_blocks(theta[name], g[name])]
     others = [name for name in theta if name not in large]
@@ -75,13 +77,14 @@ def gradients_inside(theta, g, before):
 
 
 def survey(gradients, options, skip):
-    """Return what must be known of all gradients before the first number moves: their norm, and whether they are finite."""
+    """Return what must be known of all gradients before anything is updated: their norm, and whether they are finite."""
     leaves = jax.tree.leaves(gradients)
     n = norm(leaves) if options.grad_clip_norm is not None and leaves else None
     return n, is_finite(gradients) if skip else True
 
 
 def is_for_blocks(theta, g):
+    """Say whether the parameter `theta`, with its gradient `g`, is updated in blocks on a CPU."""
     return not is_quantity(theta) and not is_quantity(g) and suits(theta)
 
 
@@ -106,12 +109,13 @@ def bundles_of(theta, groups):
     return [*small, large]
 
 
-def calls_of(theta, g, before, lrs, decays, groups, whole=False):
+def calls_of(theta, g, before, lrs, decays, groups, in_one=False):
     """Return [(names, arguments)]: for each bundle what :func:`update_all` takes. The accumulators of the last may be donated.
 
     With more than one, parameters have numbers for names there, so that equal bundles share a program.
     """
-    bundles = [dict(enumerate(groups))] if whole else bundles_of(theta, groups)
+    in_one = in_one or any(map(is_quantity, g.values()))  # units of all gradients are compared with each other
+    bundles = [dict(enumerate(groups))] if in_one else bundles_of(theta, groups)
     if len(bundles) == 1:
         return [(theta, dict(theta=theta, g=g, before=before, lrs=lrs, decays=decays, groups=groups))]
     calls = []
@@ -163,6 +167,7 @@ def folded(f, xs):
 
 
 def gradients_in(theta, g, before):
+    """Return the gradients as a list of plain arrays."""
     return jax.tree.leaves(gradients_inside(theta, g, before)[0])
 
 
@@ -176,22 +181,24 @@ scale_of, root_of = jax.jit(scale_to_one), jax.jit(jnp.sqrt)
 
 
 def in_one_dtype(xs):
+    """Return the scalars `xs` in their widest dtype."""
     return [x.astype(wider(*xs)) for x in xs]
 
 # %% ../nbs/05_5_update.ipynb #c16
 def carry_out(calls, write, explain, *, traced, several_devices, **common):
-    """Make the `calls` and `write` what they give: all of it, whatever interrupts, for what was donated is gone.
+    """Make the `calls` and `write` what they give, completely, whatever interrupts, because donated buffers are gone.
 
     If they give nothing, `explain` may say why in a better error. A trace that fails has lost nothing.
     """
     *others, (_, last) = calls
-    common["whole"] = measure(calls, common["options"], common["skip"])
     compiled = update_all
     if traced or several_devices:
         compiled = update_copying if others else update_all.__wrapped__
-    take_step = partial(compiled, **{name: x for name, x in last.items() if name != "theta"}, **common)
     results, done = [], []
     try:
+        common["measured"] = measure(calls, common["options"], common["skip"])
+        arguments = {name: x for name, x in last.items() if name != "theta"}
+        take_step = partial(compiled, **arguments, **common)
         results += [update_copying(**one, **common) for _, one in others]  # until here nothing is lost
         # No Python runs, and so no signal is handled, between the call and the place where its result is kept.
         done.extend(map(take_step, [last["theta"]]))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import saiunit as u
 from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta import Adadelta, update
@@ -128,3 +129,18 @@ def test_an_interruption_leaves_a_whole_step_or_none():
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(ours.opt_state.peek()))
         taken |= moved
     assert taken == {False, True}
+
+
+def test_units_of_many_gradients_are_compared_with_each_other():
+    """Of one loss, in J or in kJ; and a gradient without a unit among them is refused, however many there are."""
+    count = update.MANY + 1
+    moved = []
+    for unit in (u.joule, u.kjoule):
+        states = {f"w{k}": brainstate.ParamState(jnp.zeros(1)) for k in range(count)}
+        grads = {name: jnp.ones(1) * u.joule for name in states}
+        grads["w1"] = jnp.ones(1) * unit  # the first one's unit counts
+        Adadelta(eps=1.0).register_trainable_weights(states).update(grads)
+        moved.append(float(states["w1"].value[0]))
+        with pytest.raises(TypeError):
+            Adadelta().register_trainable_weights(states).update(grads | {"w2": jnp.ones(1)})
+    assert abs(moved[1]) > 2 * abs(moved[0])

@@ -15,7 +15,7 @@ def test_division_and_root_are_correctly_rounded(way):
 
 @each_way
 def test_an_array_divided_by_a_scalar_has_two_roundings_at_most(way):
-    """The inverse and a product: 1.5 ulps. No bound relies on this division; the norm's unit is a power of two."""
+    """The inverse and a product: 1.5 ulps. No bound relies on this division: the norm multiplies by a power of two."""
     scalar = platform_arithmetic.measured()[way][-1]
     assert scalar <= 1.5 + 2**-22
     x, unit = (platform_arithmetic.full(y) for y in (3.0, 2.0**125))

@@ -155,7 +155,8 @@ def killer(task):
         sys.path.insert(0, str(folder))
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        soonest = reversed(names) if module in ("arithmetic", "equations") else names  # it is the bounds that notice those
+        by_bounds = module in ("arithmetic", "equations")  # the bounds notice those
+        soonest = reversed(names) if by_bounds else names
         tests = [f"tests/test_{test}.py" for test in soonest]
         if names == THEN:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]

@@ -96,7 +96,8 @@ def pytest_runtest_makereport(item, call):
         if isinstance(error, AssertionError) and Path(last.path).parent == Path(__file__).parent:  # one of ours
             properties["message"] = str(error)
         else:
-            where = f"{last.path}:{last.lineno + 1}, in {last.name}"
+            path = str(last.path).rpartition("site-packages/")[2]  # where it was installed says nothing
+            where = f"{path}:{last.lineno + 1}, in {last.name}"
             properties["message"] = f"{type(error).__name__}: {error}\n({where})"
         if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
             case, miss = error.case, error.miss
