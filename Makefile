@@ -65,7 +65,7 @@ mutants: $(READY)  ## change the package in one place at a time and see whether 
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
-	$(call section,'docs: built, every link between pages checked')
+	$(call section,'docs: built with every link between pages checked')
 	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
 	$(BIN)/python tools/check_site.py build/docs
 	@echo "$(CURDIR)/build/docs/index.html"
