@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
+.PHONY: help environment demo test original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -26,6 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	@[ -e $@ ] || { rm -rf .venv && $(call venv,.venv); }
 	@$(call install,.venv,dev,-c constraints.txt)
 	@touch $@
+
+environment: $(READY)  ## make .venv, and nothing else
 
 demo: $(READY)  ## train a small network on real digits with this Adadelta and with braintools', side by side
 	@$(BIN)/python examples/digits.py --out build/demo
