@@ -125,8 +125,7 @@ def norm(gs):
 def largest(gs):
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
-    each = stacked([jnp.max(jnp.abs(g), initial=0).astype(wide) for g in gs])
-    return lax.optimization_barrier(jnp.max(each))
+    return stacked([jnp.max(jnp.abs(g), initial=0).astype(wide) for g in gs])[-1]
 
 
 def scale_to_one(top):
@@ -141,8 +140,8 @@ def sums_of_squares(gs, scale):
 
 
 def stacked(xs):
-    """Return the scalars `xs` as an array. XLA computes each of them only once, however the array is used."""
-    return jnp.array(lax.optimization_barrier(xs))
+    """Return the scalars `xs` as a sorted array, which XLA computes only once: it repeats no sort."""
+    return lax.sort(jnp.array(lax.optimization_barrier(xs)))
 
 
 def wider(*xs):

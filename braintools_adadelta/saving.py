@@ -182,7 +182,8 @@ def as_saved(x, now):
 def checked(saved, want, parameters, known=True):
     """Return what is in `saved`, ours or braintools', if it fits `want`, what state_dict() gives now.
 
-    The tree `parameters` has the keys that they were registered with: those that braintools uses. The state of a scheduler that is not `known` may have grown: it is for the scheduler to say what fits.
+    The tree `parameters` has the keys that they were registered with: those that braintools uses. The state of a scheduler
+    that is not `known` may have grown: it is for the scheduler to say what fits.
     """
     if not isinstance(saved, dict):
         raise TypeError(f"got {saved!r}: pass what state_dict() gave.")

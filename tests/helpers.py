@@ -36,7 +36,7 @@ def optimizer(states, **options):
 
 def default_optimizer(states, **options):
     """Return ours for `states`, with its own defaults where no others are given."""
-    return Adadelta(**options).register_trainable_weights(states)
+    return made(Adadelta, states, **options)
 
 
 def made(cls, states=None, **options):

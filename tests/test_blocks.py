@@ -16,12 +16,15 @@ OPTIONS = {
     "skip": {"nonfinite": "skip"},
     "16-bit averages": {"accumulator_dtype": "bfloat16"},
 }
-on_a_cpu = pytest.mark.skipif(
-    jax.default_backend() != "cpu" or jax.device_count("cpu") > 1, reason="blocks are for one CPU"
-)
+on_a_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks are for a CPU")
 
 
-def draw(seed, dtype, size=blocks.LARGE + 7):
+def is_large(theta, g):
+    """What goes in blocks here, however many cores and whatever XLA there are."""
+    return theta.size > 2 * blocks.BLOCK
+
+
+def draw(seed, dtype, size=4 * blocks.BLOCK + 7):
     rng = np.random.default_rng(seed)
     large = rng.normal(size=size) + (1j * rng.normal(size=size) if dtype == "complex64" else 0)
     return {"large": jnp.asarray(large).astype(dtype), "small": jnp.ones(3)}
@@ -42,6 +45,7 @@ def after_two_steps(dtype, compiled, **options):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_blocks_give_the_bits_of_the_plain_form(name, dtype, compiled, monkeypatch):
+    monkeypatch.setattr(update, "is_for_blocks", is_large)
     in_blocks = after_two_steps(dtype, compiled, **OPTIONS[name])
     monkeypatch.setattr(update, "is_for_blocks", lambda theta, g: False)
     plain = after_two_steps(dtype, compiled, **OPTIONS[name])
@@ -59,12 +63,15 @@ def arguments(dtype, size=2**24, **options):
 
 
 @on_a_cpu
+@pytest.mark.skipif(not blocks.is_in_place(), reason="this XLA copies the array at each block, so none is made")
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [("float32", {}), ("bfloat16", {}), ("float32", {"grad_clip_norm": 1.0, "weight_decay": 0.1})],
     ids=["float32", "bfloat16", "clip and decay"],
 )
-def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype):
+def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype, monkeypatch):
+    jax.clear_caches()
+    monkeypatch.setattr(update, "is_for_blocks", is_large)
     positional, named = arguments(dtype, **options)
     memory = update.update_all.lower(*positional, **named).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**20
@@ -72,14 +79,29 @@ def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
-def test_other_platforms_have_no_loop(platform):
+def test_other_platforms_have_no_loop(platform, monkeypatch):
+    jax.clear_caches()
+    monkeypatch.setattr(update, "is_for_blocks", is_large)
     positional, named = arguments(jnp.float32)
     text = jax.export.export(update.update_all, platforms=[platform])(*positional, **named).mlir_module()
     assert "stablehlo.while" not in text and "dynamic_slice" not in text and "stablehlo.rsqrt" in text
 
 
-def test_an_array_on_several_devices_is_not_taken_apart(monkeypatch):
-    x = jax.ShapeDtypeStruct((blocks.LARGE,), jnp.float32)
-    for count in (1, 8):
-        monkeypatch.setattr(jax, "device_count", lambda backend, count=count: count)
-        assert blocks.suits(x) == (count == 1)
+@pytest.mark.parametrize(
+    ("size", "devices", "cores", "in_place", "expected"),
+    [
+        (blocks.BEYOND_CACHE, 1, 2, True, True),
+        (blocks.BEYOND_CACHE - 1, 1, 2, True, False),
+        (2**31, 1, 2, True, False),
+        (blocks.BEYOND_CACHE, 8, 2, True, False),
+        (blocks.BEYOND_CACHE, 1, 64, True, False),
+        (blocks.BEYOND_CACHE, 1, 2, False, False),
+    ],
+    ids=["large", "in the cache", "no position", "several devices", "many cores", "XLA copies"],
+)
+@on_a_cpu
+def test_where_blocks_are_made(size, devices, cores, in_place, expected, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(blocks.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(blocks, "is_in_place", lambda: in_place)
+    assert blocks.suits(jax.ShapeDtypeStruct((size,), jnp.float32)) == expected

@@ -1,45 +1,57 @@
-"""Does the built site load anything from elsewhere? ``python tools/check_site.py DIR``
+"""Do all links within the built site lead somewhere, and does it load nothing from elsewhere? ``check_site.py DIR``
 
-Sphinx does not ask this. It checks the links between pages itself: the build treats a missing target as an error
-(-n -W), and ``make links`` runs its linkcheck, which follows the links to other sites.
+Sphinx checks the links that it makes (-n -W), and ``make links`` those to other sites. This reads the pages as a
+browser does, links in raw HTML, in templates and in executed notebooks among them.
 """
 
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 POINTERS = {"canonical", "next", "prev", "index", "search"}  # <link>s that name a page and load nothing
 
 
 class Page(HTMLParser):
-    """What one page loads."""
+    """What one page links to, what it loads, and the anchors it offers."""
 
     def __init__(self, path):
         super().__init__()
-        self.loads = []
+        self.links, self.loads, self.anchors = [], [], {"", "top"}
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        if (url := attrs.get(LOADS.get(tag, ""))) and attrs.get("rel") not in POINTERS:
+        self.anchors.update(attrs[key] for key in ("id", "name") if attrs.get(key))
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        elif (url := attrs.get(LOADS.get(tag, ""))) and attrs.get("rel") not in POINTERS:
             self.loads.append(url)
 
 
 def elsewhere(url):
-    return (bool(urlsplit(url).scheme) or url.startswith("//")) and not url.startswith("data:")
+    return bool(urlsplit(url).scheme) or url.startswith("//")
 
 
 def problems(root):
-    pages = sorted(Path(root).rglob("*.html"))
+    pages = {path.resolve(): Page(path) for path in sorted(Path(root).rglob("*.html"))}
     if not pages:
-        yield f"{root} has no pages"
-    for path in pages:
-        yield from (f"{path} loads {url}" for url in Page(path).loads if elsewhere(url))
+        yield f"{root}: no pages"
+    for path, page in pages.items():
+        yield from (f"{path}: loads {u}" for u in page.loads if elsewhere(u) and not u.startswith("data:"))
+        for url in page.loads + page.links:
+            if elsewhere(url):
+                continue
+            file, anchor = urldefrag(url)
+            target = (path.parent / unquote(urlsplit(file).path)).resolve() if file else path
+            if not target.exists():
+                yield f"{path}: no {url}"
+            elif target in pages and unquote(anchor) not in pages[target].anchors:
+                yield f"{path}: no anchor {url}"
     for sheet in sorted(Path(root).rglob("*.css")):
         if "url(http" in (text := sheet.read_text("utf-8")) or "@import" in text:
-            yield f"{sheet} loads from elsewhere"
+            yield f"{sheet}: loads from elsewhere"
 
 
 if __name__ == "__main__":
