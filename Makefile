@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
+.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,19 +32,24 @@ environment: $(READY)  ## make .venv, and nothing else
 demo: $(READY)  ## train a small network on real digits with this Adadelta and with braintools', side by side
 	@$(BIN)/python examples/digits.py --out build/demo
 
-test: $(READY)  ## run every check: style, sync, notebooks, tests, docstring examples, docs
-	$(call section,'style: ruff')
+test: style suite notebooks docs  ## run every check: the four below (`make -j2 test` runs two at a time)
+
+style: $(READY)  ## ruff, and whether package and README are what the notebooks say
+	$(call section,'style: ruff; package and README are what the notebooks say')
 	$(BIN)/ruff check
-	$(call section,'sync: package and README are what the notebooks say')
 	$(BIN)/pytest -qq tests/test_sync.py
-	$(call section,'notebooks: executed')
-	$(BIN)/nbdev_test --do_print
+
+suite: $(READY)  ## run the tests and the docstring examples
 	$(call section,'tests and docstring examples')
 	$(BIN)/pytest --ignore tests/test_sync.py
-	@$(MAKE) --no-print-directory docs
+
+notebooks: $(READY)  ## execute the notebooks
+	$(call section,'notebooks: executed')
+	$(BIN)/nbdev_test --do_print
 
 # What the newest release for Python 3.11 is; the newest of all is what `test` meets.
-original:  ## run the tests that meet the original on Python 3.11, with braintools 0.3.0
+# After .venv: two installations at once would build the package in one place.
+original: | $(READY)  ## run the tests that meet the original on Python 3.11, with braintools 0.3.0
 	$(call section,'environment in build/venv-original from Python 3.11')
 	@mkdir -p build && older=$$(sh tools/pythons.sh 3.11) && [ -n "$$older" ] || { echo "there is no Python 3.11"; exit 1; } \
 		&& $(call venv_of,$$older,build/venv-original) && $(call install,build/venv-original,test,-c constraints.txt)
