@@ -498,6 +498,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.in_one_dtype': ( '5_update.html#in_one_dtype',
                                                                                          'braintools_adadelta/update.py'),
+                                            'braintools_adadelta.update.in_scalars': ( '5_update.html#in_scalars',
+                                                                                       'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.is_for_blocks': ( '5_update.html#is_for_blocks',
                                                                                           'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.measure': ( '5_update.html#measure',

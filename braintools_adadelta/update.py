@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MANY', 'LARGE', 'update_copying', 'finite_in', 'largest_in', 'squares_in', 'all_of', 'largest_of', 'sum_of',
-           'scale_of', 'root_of', 'update_all', 'update_some', 'gradients_inside', 'survey', 'is_for_blocks',
-           'count_on', 'bundles_of', 'calls_of', 'merged', 'measure', 'folded', 'gradients_in', 'in_one_dtype',
-           'carry_out']
+           'scale_of', 'root_of', 'in_scalars', 'update_all', 'update_some', 'gradients_inside', 'survey',
+           'is_for_blocks', 'count_on', 'bundles_of', 'calls_of', 'merged', 'measure', 'folded', 'gradients_in',
+           'in_one_dtype', 'carry_out']
 
 # %% ../nbs/05_5_update.ipynb #c3
 from functools import partial
@@ -21,6 +21,12 @@ from .leaf import bare, enter, enter_gradients, is_quantity, leave, store
 from .transform import Accumulators, is_finite, step
 
 # %% ../nbs/05_5_update.ipynb #c5
+def in_scalars(options):
+    """Return the `options` with a pair of scalars for each pair of weights."""
+    pairs = {dtype: [tuple(pair) for pair in parts] for dtype, parts in options.rho.items()}
+    return options._replace(rho=pairs)
+
+
 @partial(jax.jit, static_argnames=("groups", "skip"), donate_argnames="before")
 def update_all(theta, g, before, lrs, counts, options, decays, measured=None, *, groups, skip=False):
     """Take one step over parameters in `groups` of names, each with an lr and a list that holds its decay, or nothing.
@@ -33,10 +39,7 @@ def update_all(theta, g, before, lrs, counts, options, decays, measured=None, *,
     decay = {
         name: k for names, ks in zip(groups, decays, strict=True) for name in names for k in ks or [0]
     }
-    rho = jax.lax.optimization_barrier(
-        {dtype: [tuple(pair) for pair in parts] for dtype, parts in options.rho.items()}
-    )
-    options = options._replace(rho=rho, weight_decay=decay)
+    options = in_scalars(options)._replace(weight_decay=decay)
     if measured is None:
         measured = survey(gradients_inside(theta, g, before)[0], options, skip)
     n, keep = measured[0], measured[1] if skip else True
@@ -195,6 +198,8 @@ def carry_out(calls, write, explain, *, traced, several_devices, **common):
     compiled = update_all
     if traced or several_devices:
         compiled = update_copying if others else update_all.__wrapped__
+    if traced:  # once for all calls; hidden from XLA, for which they may be constants
+        common["options"] = jax.lax.optimization_barrier(in_scalars(common["options"]))
     results, done = [], []
     try:
         common["measured"] = measure(calls, common["options"], common["skip"])
