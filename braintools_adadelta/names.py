@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'is_leaf', 'keys_of', 'name_of', 'short', 'states_in', 'leaves_of', 'names_of', 'like',
-           'without_weak_types', 'numbers_in', 'check_parameter', 'device_sets_of', 'check_devices', 'unit_of',
-           'check_unchanged', 'gradient_of']
+           'without_weak_types', 'numbers_in', 'check_parameter', 'device_sets_of', 'check_devices', 'check_apart',
+           'unit_of', 'check_unchanged', 'gradient_of']
 
 # %% ../nbs/05_2_names.ipynb #c3
 from collections.abc import Iterator
+from itertools import chain
 
 import brainstate
 import jax
@@ -173,6 +174,22 @@ def check_devices(**trees):
                 " same devices, and with grad_clip_norm or nonfinite='skip' all parameters must. Put them there, or shard"
                 " all over one mesh (jax.sharding), or take an optimizer for each device."
             )
+
+
+def check_apart(**trees):
+    """Refuse arrays in the same memory, in dictionaries by name: the update would be written over one and read from the other."""
+    places = {}
+    for what, tree in trees.items():
+        for name, x in tree.items():
+            arrays = [array for array in jax.tree.leaves(x) if isinstance(array, jax.Array) and array.size]
+            for shard in chain(*(array.addressable_shards for array in arrays)):
+                place = f"the {what} {name!r}"
+                first = places.setdefault(shard.data.unsafe_buffer_pointer(), place)
+                if first != place:
+                    raise ValueError(
+                        f"{first} and {place} are in the same memory: with donate=True each must have its own. Give"
+                        " one of them a copy (jnp.copy), or leave donate out."
+                    )
 
 # %% ../nbs/05_2_names.ipynb #c11s1
 def unit_of(x):

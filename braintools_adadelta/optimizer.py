@@ -19,6 +19,7 @@ from . import compat, spec, states
 from .copying import Copyable
 from .leaf import enter
 from braintools_adadelta.names import (
+    check_apart,
     check_devices,
     device_sets_of,
     leaves_of,
@@ -322,20 +323,25 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         """Take one step; calls :meth:`step`, which a subclass may override."""
         self.step(grads, **extra_args)
 
-    def step(self, grads: Any, **extra_args) -> None:
+    def step(self, grads: Any, *, donate: bool = False, **extra_args) -> None:
         """Take one step: change every registered State, the accumulators and the step count in place.
 
         Parameters
         ----------
         grads : dict or other pytree of arrays
             A gradient for every registered parameter, under the same keys. Further keys are ignored.
+        donate : bool, keyword-only
+            Write the new parameters over the old ones in memory, as is done with accumulators. The old arrays are gone
+            then, for whoever else holds them. Inside ``jit`` this is for the outer function to decide, and small
+            parameters among many are copied all the same.
         **extra_args
             Taken and not used: what line searches of other optimizers need.
 
         Raises
         ------
         ValueError
-            If nothing is registered, a gradient is missing, or its structure or shape is not the parameter's.
+            If nothing is registered, a gradient is missing, or its structure or shape is not the parameter's; if a
+            parameter is to be donated whose memory another one or its gradient shares.
         TypeError
             If a gradient is complex.
         """
@@ -361,8 +367,12 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             write_all([(self.opt_state, Accumulators(*memory)), *parameters, *counted], forgiven)
             self.opt_state.aliases.possible = traced  # what came of an eager call nobody else has
 
-        explain = lambda: check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)
-        how = {"traced": traced, "several_devices": self._several_devices}
+        def explain():
+            check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)
+            if donate:
+                check_apart(parameter=theta, gradient=g)
+
+        how = {"traced": traced, "several_devices": self._several_devices, "donate": donate}
         carry_out(calls, write, explain, **how, counts=counts, options=self._options.value[0], skip=skip)
 
     def _rates(self, now):

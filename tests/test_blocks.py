@@ -76,6 +76,11 @@ def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype, monke
     memory = update.update_all.lower(*positional, **named).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**20
     assert memory.alias_size_in_bytes == 2 * 4 * 2**24  # both averages, in place
+    names = "theta", "g", "before", "lrs", "counts"
+    donated = update.update_in_place.lower(**dict(zip(names, positional, strict=True)), **named).compile()
+    in_place = donated.memory_analysis()
+    assert in_place.temp_size_in_bytes < 2**20
+    assert in_place.alias_size_in_bytes == (2 * 4 + jnp.dtype(dtype).itemsize) * 2**24  # and the parameter
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])

@@ -64,6 +64,56 @@ def test_the_caller_keeps_parameters_and_gradients():
     assert held.tolist() == [1.0, 2.0] and g.tolist() == [1.0, 1.0]
 
 
+DONATED = {
+    "float32": lambda x: x,
+    "bfloat16": lambda x: x.astype(jnp.bfloat16),
+    "complex64": lambda x: x.astype(jnp.complex64),
+    "units": lambda x: x * u.volt,
+}
+
+
+@pytest.mark.parametrize("size", [3, 2**21])  # one that is updated in blocks, where that is done
+@pytest.mark.parametrize("kind", DONATED)
+def test_donated_parameters_too_are_reused_in_place(kind, size):
+    def trained(donate):
+        made = {name: brainstate.ParamState(DONATED[kind](jnp.ones(size) * k)) for k, name in enumerate(("v", "w"))}
+        ours, places = default_optimizer(made), []
+        arrays = lambda: jax.tree.leaves((ours.opt_state.peek(), [s.value for s in made.values()]))
+        for _ in range(3):
+            ours.update({name: DONATED[kind](jnp.ones(size)) for name in made}, donate=donate)
+            places.append([x.unsafe_buffer_pointer() for x in arrays()])
+        return places, arrays()
+
+    (_, before, after), arrays = trained(True)
+    assert before == after
+    jax.tree.map(np.testing.assert_array_equal, arrays, trained(False)[1])
+
+
+def test_what_is_donated_is_gone_for_others_and_inside_jit_it_is_not_donated():
+    w = state(1.0, 2.0)
+    ours, held = default_optimizer({"w": w}), w.value
+    brainstate.transform.jit(ours.update)({"w": jnp.ones(2)}, donate=True)
+    assert held.tolist() == [1.0, 2.0]
+    held = w.value
+    ours.update({"w": jnp.ones(2)}, donate=True)
+    assert held.is_deleted() and w.value.tolist() != [1.0, 2.0]
+
+
+def test_what_shares_its_memory_is_not_donated(capfd):
+    shared = jnp.ones(2)
+    pairs = {
+        "the parameter 'v' and the parameter 'w'": (shared, jax.device_put(shared, jax.devices()[0]), jnp.zeros(2)),
+        "the parameter 'w' and the gradient 'v'": (jnp.zeros(2), shared, shared),
+    }
+    for places, (v, w, g) in pairs.items():
+        made = {"v": brainstate.ParamState(v), "w": brainstate.ParamState(w)}
+        ours = default_optimizer(made)
+        with pytest.raises(ValueError, match=f"{places} are in the same memory"):
+            ours.update({"v": g, "w": g}, donate=True)
+        assert ours.step_count.value == 0 and made["w"].value.tolist() == w.tolist() and not w_deleted(ours)
+        ours.update({"v": g, "w": g})
+
+
 HOLDERS = {  # how accumulators get into other hands
     "opt_state.value": lambda ours: jax.tree.leaves(ours.opt_state.value),
     "the tuple": lambda ours: ours.opt_state.value,
