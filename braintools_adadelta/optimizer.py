@@ -171,7 +171,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         self.schedulers = []
         self.opt_state = None
         self.param_states = ParamStates()
-        self.param_groups = [Group({}, self._current_lr, weight_decay)]
+        self.param_groups = [Group(self._options, {}, self._current_lr, weight_decay)]
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._units = {}
@@ -275,7 +275,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         )
         index = len(self.param_groups)
         lr = compat.append_lr(self, index, lr)
-        group = Group({}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
+        group = Group(self._options, {}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
         self._register(found, group)
@@ -309,9 +309,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             state.value = without_weak_types(state.value)  # or the second step would be compiled anew
         self._unlinked -= found.relinked.keys()
         if found.new or found.relinked or group is not self.param_groups[0]:
-            self._options.renew()
-            for one in self.param_groups:
-                one.renew()
+            self._options.renew([one["weight_decay"] for one in self.param_groups])
 
     def _parts_of(self, group):
         """Return the names of all arrays in a parameter group."""
@@ -349,7 +347,8 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             raise ValueError("no parameters: call register_trainable_weights() before update().")
         now = read(self.param_states, self._units, self.opt_state.peek().e_g2)
         theta, g = now.leaves, gradients(now, self.param_states.keys_under, grads)
-        groups, lrs, decays = self._rates(now)
+        options, decays, _ = self._options.value
+        groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
         # Only what may change is touched: each State costs a compiled loop time.
         counters = [self.step_count, self.skipped_steps][: 1 + skip]
@@ -373,17 +372,17 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
                 check_apart(parameter=theta, gradient=g)
 
         how = {"traced": traced, "several_devices": self._several_devices, "donate": donate}
-        carry_out(calls, write, explain, **how, counts=counts, options=self._options.value[0], skip=skip)
+        carry_out(calls, write, explain, **how, counts=counts, options=options, skip=skip)
 
     def _rates(self, now):
-        """Return, for each parameter group, the names of its arrays, its lr and its decay."""
+        """Return, for each parameter group, the names of its arrays and its lr."""
         groups = tuple(
             tuple(part for name in group["params"] for part in now.parts[name]) for group in self.param_groups
         )
         number = working_dtype().type  # cheaper than an array of JAX's
         lrs = [group["lr"].in_force for group in self.param_groups]
         lrs = [as_array(lr) if isinstance(lr, jax.Array) else number(lr) for lr in lrs]
-        return groups, lrs, [group.decay.value for group in self.param_groups]
+        return groups, lrs
 
     @property
     def param_groups_opt_states(self) -> list:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COUNTS_TELL', 'STORED', 'OptimState', 'parts_of', 'is_traced', 'Aliases', 'AccumulatorState', 'do_counts_tell',
-           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_array', 'working_dtype',
+           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_decay', 'as_array', 'working_dtype',
            'check_nonfinite', 'check_dtype', 'check_trace']
 
 # %% ../nbs/05_1_states.ipynb #c3
@@ -111,7 +111,7 @@ class Static:
     """A part of a State that shapes the program: a pytree without leaves, known when a function is compiled."""
 
     nonfinite: str
-    changes: int = 0  # of what is registered, and in which group
+    registrations: int = 0  # so far: a new one may change what is registered, and in which group
 
 
 def check_untraced(name, witness):
@@ -124,27 +124,45 @@ def check_untraced(name, witness):
 
 
 class OptionState(OptimState):
-    """The hyperparameters: exact ones in `exact`, and in its value the arrays that a compiled step takes."""
+    """The hyperparameters: exact ones in `exact`, and in its value what a compiled step takes.
+
+    That is the arrays of those that are common to all groups, the decay of each group, and the :class:`Static` part. They
+    are one State, because each State costs a compiled loop time.
+    """
 
     def __init__(self, exact, nonfinite):
-        super().__init__((as_arrays(exact), Static(nonfinite)), exact=exact)
+        super().__init__((as_arrays(exact), [as_decay(exact.weight_decay)], Static(nonfinite)), exact=exact)
 
     def put(self, name, witness, exact=None, **static):
         """Take other `exact` options, or another `static` part. `witness` is traced where a trace is on."""
         check_untraced(name, witness)
         self.exact = exact or self.exact
-        self.value = as_arrays(self.exact), replace(self.value[1], **static)
+        _, decays, before = self.value
+        self.value = as_arrays(self.exact), decays, replace(before, **static)
 
-    def renew(self):
-        """Take note that other parameters are registered: what is compiled for them is another program."""
-        self.value = as_arrays(self.exact), replace(self.value[1], changes=self.value[1].changes + 1)
+    def put_decay(self, index, decay, witness):
+        """Take another weight decay for the parameter group `index`."""
+        check_untraced("weight_decay", witness)
+        common, decays, static = self.value
+        self.value = common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static
+
+    def renew(self, decays):
+        """Take note that other parameters are registered, and of all `decays`: another program is compiled for them."""
+        static = replace(self.value[2], registrations=self.value[2].registrations + 1)
+        self.value = as_arrays(self.exact), [as_decay(decay) for decay in decays], static
 
 # %% ../nbs/05_1_states.ipynb #c9s0
 def as_arrays(options):
-    """Return the :class:`Options` as arrays in the widest precision that JAX has here, rho for each precision."""
+    """Return the :class:`Options`, but for the decay, as arrays in the widest precision here, rho for each precision."""
     dtypes = {np.dtype(np.float32), working_dtype()}
     rho = {dtype.name: jnp.array(in_parts(options.rho, dtype), dtype) for dtype in dtypes}
-    return Options(rho, *(None if x is None else as_array(x) for x in options[1:]))
+    others = (None if x is None else as_array(x) for x in options._replace(weight_decay=None)[1:])
+    return Options(rho, *others)
+
+
+def as_decay(x):
+    """Return the weight decay `x` as a compiled step takes it: in a list, which is empty where it is off."""
+    return [as_array(x)] if x else []
 
 
 def as_array(x):
