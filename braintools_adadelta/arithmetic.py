@@ -125,7 +125,8 @@ def norm(gs):
 def largest(gs):
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
-    return stacked([jnp.max(jnp.abs(g), initial=0).astype(wide) for g in gs])[-1]
+    top = lambda g: lax.reduce(jnp.abs(g), np.zeros((), g.dtype), lax.max, tuple(range(g.ndim)))
+    return stacked([top(g).astype(wide) for g in gs])[-1]
 
 
 def scale_to_one(top):
