@@ -131,7 +131,7 @@ def largest(gs):
 
 def scale_to_one(top):
     """Return a power of two near 1 / `top` whose inverse is also a normal number."""
-    far = 2.0 ** (jnp.finfo(top.dtype).maxexp - 3)
+    far = top.dtype.type(2) ** (jnp.finfo(top.dtype).maxexp - 3)
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 
