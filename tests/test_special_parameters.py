@@ -61,7 +61,8 @@ def test_a_clip_by_norm_takes_narrow_parameters_where_float64_is_enabled(dtype):
     for wide in (False, True):
         with jax.enable_x64(wide):
             w = state(1.0, 2.0, dtype=dtype)
-            Adadelta(grad_clip_norm=1.0).register_trainable_weights({"w": w}).update({"w": jnp.array([3.0, 4.0], dtype)})
+            g = jnp.array([3.0, 4.0], dtype)
+            Adadelta(grad_clip_norm=1.0).register_trainable_weights({"w": w}).update({"w": g})
             assert w.value.dtype == dtype
             results.append(np.asarray(w.value, np.float32))
     np.testing.assert_array_equal(*results)
