@@ -508,6 +508,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.merged': ('5_update.html#merged', 'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.survey': ('5_update.html#survey', 'braintools_adadelta/update.py'),
+                                            'braintools_adadelta.update.true_but_hidden': ( '5_update.html#true_but_hidden',
+                                                                                            'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.update_all': ( '5_update.html#update_all',
                                                                                        'braintools_adadelta/update.py'),
                                             'braintools_adadelta.update.update_some': ( '5_update.html#update_some',

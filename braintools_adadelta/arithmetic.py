@@ -125,12 +125,13 @@ def norm(gs):
 def largest(gs):
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
-    return stacked([jnp.max(jnp.abs(g), initial=0).astype(wide) for g in gs])[-1]
+    top = lambda g: lax.reduce(jnp.abs(g), np.zeros((), g.dtype), lax.max, tuple(range(g.ndim)))
+    return stacked([top(g).astype(wide) for g in gs])[-1]
 
 
 def scale_to_one(top):
     """Return a power of two near 1 / `top` whose inverse is also a normal number."""
-    far = 2.0 ** (jnp.finfo(top.dtype).maxexp - 3)
+    far = top.dtype.type(2) ** (jnp.finfo(top.dtype).maxexp - 3)
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 
