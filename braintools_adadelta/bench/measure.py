@@ -1,0 +1,235 @@
+"""Who is measured when: one process for each library, which take turns, so that all meet the same disturbances."""
+
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tomllib
+from collections import namedtuple
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from braintools_adadelta.bench import plan
+from braintools_adadelta.bench.contenders import LIBRARIES
+from braintools_adadelta.bench.processes import Gone, Process, environment
+
+OURS = "braintools_adadelta"
+ARRAYS = 16  # of float32 and of the size of the parameters: what a contender may need at most
+
+Contender = namedtuple("Contender", "library form")
+
+
+class Bench:
+    """Processes, what they measured, and what could not be measured."""
+
+    def __init__(self, effort, bar, device):
+        self.effort, self.bar, self.device = effort, bar, device
+        self.records, self.missing, self.versions = [], {}, {}
+        self.random = random.Random(0)
+
+    def start(self, processes):
+        """Wait until the processes are ready. Return those that are, and their contenders."""
+        there, contenders = {}, []
+        for name, process in processes.items():
+            try:
+                about = process.hello()
+            except Gone as error:
+                about = {"missing": str(error)}
+            if "missing" in about:
+                self.missing[name] = about["missing"]
+                process.close()
+            else:
+                there[name] = process
+                contenders += [Contender(name, form) for form in about["forms"]]
+                self.versions |= about["versions"]
+        return there, contenders
+
+    def leave_out(self, section, name, contender, error):
+        self.missing[f"{section}, {name}: {contender.library} {contender.form}"] = str(error)
+
+    def record(self, section, name, load, contender, rounds, **more):
+        """Keep a measurement: `rounds` are lists of seconds and of CPU seconds, one for each turn."""
+        self.records.append({
+            "section": section,
+            "workload": name,
+            **{key: load[key] for key in ("leaves", "shape") if key in load},
+            **contender._asdict(),
+            "rounds": [median(one["seconds"]) for one in rounds],
+            "cpu": [median(one["cpu"]) for one in rounds],
+            "least": min(x for one in rounds for x in one["seconds"]),
+            **more,
+        })  # fmt: skip
+
+    def turns(self, section, name, load, processes, contenders):
+        """Let all take turns at a workload. Where their arrays do not fit into memory together, each makes its own anew."""
+        self.bar.set_description(f"{section}: {name}")
+        need = ARRAYS * 4 * plan.size(load) if "shape" in load else 0
+        keep = need * len(contenders) < self.device["bytes"] / 2
+        rounds = self.effort.rounds if keep else min(2, self.effort.rounds)
+        taking, found = list(contenders), {contender: [] for contender in contenders}
+        if need > self.device["bytes"]:
+            self.missing[f"{section}, {name}"] = f"needs up to {need / 2**30:.0f} GiB of memory"
+            taking = []
+        for _ in range(rounds):
+            self.random.shuffle(taking)
+            for contender in list(taking):
+                request = {"form": contender.form, "workload": load, "seconds": self.effort.seconds, "keep": keep}
+                try:
+                    found[contender].append(processes[contender.library].ask("turn", **request))
+                except Gone as error:
+                    self.leave_out(section, name, contender, error)
+                    taking.remove(contender)
+                self.bar.update()
+        self.bar.update(len(contenders) * self.effort.rounds - len(taking) * rounds)
+        for library in {contender.library for contender in taking}:
+            processes[library].ask("drop")
+        for contender in contenders:
+            if contender in taking:
+                self.record(section, name, load, contender, found[contender])
+
+    def fresh(self, section, name, load, contenders, repeats, processes):
+        """Take a first step, each in a process that has taken none."""
+        found = {contender: [] for contender in contenders}
+        for _ in range(repeats):
+            self.random.shuffle(contenders)
+            for contender in contenders:
+                self.bar.set_description(f"{section}: {name}")
+                old = processes[contender.library]
+                process = Process(old.library, old.file, old.patience, **old.where)
+                try:
+                    found[contender].append(process.ask("make", form=contender.form, workload=load))
+                except Gone as error:
+                    self.leave_out(section, name, contender, error)
+                process.close()
+                self.bar.update()
+        for contender, made in found.items():
+            if made:
+                rounds = [{"seconds": [one["seconds"]], "cpu": [one["cpu"]]} for one in made]
+                largest = max(made[0]["programs"], key=lambda one: one["moved"], default={})
+                self.record(section, name, load, contender, rounds, **largest)
+
+    def imports(self, repeats, trees):
+        """Import packages, each time in a fresh process. `trees` are the folders with versions of this package."""
+        code = "import time; a, b = time.perf_counter(), time.process_time(); {}; print(time.perf_counter() - a,"
+        code += " time.process_time() - b)"
+        others = {name: {} for name in plan.IMPORTS if name != OURS and find_spec(name)}
+        rows = [(name, plan.IMPORTS[name.split()[0]], tree) for name, tree in (trees | others).items()]
+        found = {name: [] for name, *_ in rows}
+        for _ in range(repeats):
+            self.random.shuffle(rows)
+            for name, statement, tree in rows:
+                self.bar.set_description(f"import: {name}")
+                command = [sys.executable, "-P", "-W", "ignore", "-c", code.format(statement)]
+                done = subprocess.run(command, env=environment(**tree), capture_output=True, text=True)
+                if done.returncode:
+                    self.missing[f"import: {name}"] = done.stderr.strip().splitlines()[-1]
+                else:
+                    wall, cpu = map(float, done.stdout.split()[-2:])
+                    found[name].append({"seconds": [wall], "cpu": [cpu]})
+                self.bar.update()
+        for name, rounds in found.items():
+            if rounds:
+                self.record("import", "import", {}, Contender(name, "import"), rounds)
+
+
+def memory():
+    """Return the memory that is free, in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except OSError:
+        return 8 * 2**30
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine():
+    """Return what the numbers depend on besides the code."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": cores,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # before anything is measured
+        "python": platform.python_version(),
+    }
+
+
+def run(kind, bar, sections=plan.SECTIONS, only="", against=None, programs=None):
+    """Measure, and return all of it as one document.
+
+    `only` is a regular expression for contenders, such as ``"limit|optax jit"``. `against` are folders with other
+    versions of this package, and `programs` workloads of :func:`networks.program`, each by its name.
+    """
+    work, effort = plan.PLANS[kind]
+    about = machine()
+    first = Process(OURS, patience=effort.patience)
+    device = {"bytes": memory()} | first.hello()["device"]  # what JAX finds is where all others compute too
+    bench = Bench(effort, bar, device)
+    where = {"device": device["platform"]}
+    versions = {f"{OURS} {name}": {"tree": str(tree)} for name, tree in (against or {}).items()}
+
+    processes = {OURS: first} | {name: Process(OURS, patience=effort.patience, **where, **tree)
+                                 for name, tree in versions.items()}  # fmt: skip
+    for name in LIBRARIES:
+        if name != OURS:
+            processes[name] = Process(name, patience=effort.patience, **where)
+    processes, contenders = bench.start(processes)
+    contenders = [one for one in contenders if re.search(only, " ".join(one))]
+    kinds = lambda names: [one for one in contenders if (one.library.split()[0], one.form) in names]
+    compiling, one_program = kinds(plan.COMPILES), kinds(plan.ONE_PROGRAM)
+
+    turns = {section: work[section] for section in plan.TURNS if section in sections}
+    networks = {name: {} for name in plan.NETWORKS} | (programs or {})
+    bar.reset(
+        sum(len(loads) for loads in turns.values()) * len(contenders) * effort.rounds
+        + len(work["first"]) * len(compiling) * effort.fresh * ("first" in sections)
+        + len(work["memory"]) * len(one_program) * ("memory" in sections)
+        + (len(plan.IMPORTS) + len(versions)) * (effort.fresh + 2) * ("import" in sections)
+        + len(networks) * (3 + len(versions)) * effort.rounds * ("training" in sections)
+    )
+    for section, loads in turns.items():
+        for name, load in loads.items():
+            bench.turns(section, name, load, processes, contenders)
+    for section, who, repeats in (("first", compiling, effort.fresh), ("memory", one_program, 1)):
+        for name, load in work[section].items() if section in sections else ():
+            bench.fresh(section, name, load, who, repeats, processes)
+    for process in processes.values():
+        process.close()
+    if "import" in sections:
+        bench.imports(effort.fresh + 2, {OURS: {}} | versions)
+    if "training" in sections:
+        make = lambda name, **tree: Process(name.split()[0], "networks.py", effort.patience, **where, **tree)
+        training = {name: make(name) for name in (OURS, "braintools", "idle")}
+        training |= {name: make(name, **tree) for name, tree in versions.items()}
+        training, forms = bench.start(training)
+        for name, load in networks.items():
+            of = [one for one in forms if one.form == ("program" if load else name)]
+            bench.turns("training", name, load, training, of)
+        for process in training.values():
+            process.close()
+    about |= {"kind": kind, "device": device, "versions": dict(sorted(bench.versions.items()))}
+    return {"made_with": about, "missing": bench.missing, "records": bench.records}
+
+
+def programs_in(table, clones):
+    """Return workloads of the programs in a table like tools/ecosystem.toml that say what their training step is."""
+    found = {}
+    for one in tomllib.loads(Path(table).read_text("utf-8"))["programs"]:
+        if "step" in one:
+            path = Path(clones, one["repo"], one["path"]).resolve()
+            load = {"tools": str(Path(table).resolve().parent), "path": str(path), "lr": 1.0}
+            name = f"{one['repo'].split('/')[1]}: {path.name}"
+            found[name] = load | {"patches": one.get("patches", []), "step": one["step"]}
+    return found
