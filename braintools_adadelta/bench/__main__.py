@@ -39,8 +39,7 @@ def main(argv=None):
             rest = arguments.section, arguments.only, dict(arguments.against), programs
             found = measure.run(arguments.kind, bar, *rest)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report.write(found, arguments.out)
-    print(report.text(found))
+    print(report.write(found, arguments.out))
     print(f"written: {arguments.out}/benchmark.md, benchmark.json and figures")
     return 0
 

@@ -13,6 +13,7 @@ import numpy as np
 
 OPTIONS = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
 HERE = Path(__file__).parent
+WORTH_A_THREAD = 2**15  # parameters; with less, one core is faster
 
 
 def arrays(workload):
@@ -100,7 +101,6 @@ def optax():
 
 
 def keras():
-    os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
     def build(theta):
@@ -178,6 +178,7 @@ def one_pass(workload, library, threads):
     pointers = [(ctypes.c_void_p * len(tree))(*(x.ctypes.data for x in tree)) for tree in trees]
     sizes = (ctypes.c_long * len(theta))(*(x.size for x in theta))
     options = map(ctypes.c_float, OPTIONS.values())
+    threads = threads if sum(sizes) >= WORTH_A_THREAD else 1
     call = partial(library.step, len(theta), sizes, *pointers, *options, threads)
     call.arrays = trees  # which must live as long as the pointers
     return call, lambda: None

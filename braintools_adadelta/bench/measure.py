@@ -93,24 +93,38 @@ class Bench:
 
     def fresh(self, section, name, load, contenders, repeats, processes):
         """Take a first step, each in a process that has taken none."""
+        self.bar.set_description(f"{section}: {name}")
         found = {contender: [] for contender in contenders}
         for _ in range(repeats):
             self.random.shuffle(contenders)
             for contender in contenders:
-                self.bar.set_description(f"{section}: {name}")
                 old = processes[contender.library]
                 process = Process(old.library, old.file, old.patience, **old.where)
                 try:
-                    found[contender].append(process.ask("make", form=contender.form, workload=load))
+                    made = process.ask("make", form=contender.form, workload=load)
+                    found[contender].append({"seconds": [made["seconds"]], "cpu": [made["cpu"]]})
                 except Gone as error:
                     self.leave_out(section, name, contender, error)
                 process.close()
                 self.bar.update()
-        for contender, made in found.items():
-            if made:
-                rounds = [{"seconds": [one["seconds"]], "cpu": [one["cpu"]]} for one in made]
-                largest = max(made[0]["programs"], key=lambda one: one["moved"], default={})
+        for contender, rounds in found.items():
+            if rounds:
+                self.record(section, name, load, contender, rounds)
+
+    def counts(self, section, name, load, contenders, processes):
+        """Keep what XLA says of the memory that a step takes and moves, which is one program."""
+        self.bar.set_description(f"{section}: {name}")
+        for contender in contenders:
+            process = processes[contender.library]
+            try:
+                made = process.ask("make", form=contender.form, workload=load)
+                process.ask("drop")
+                largest = max(made["programs"], key=lambda one: one["moved"], default={})
+                rounds = [{"seconds": [made["seconds"]], "cpu": [made["cpu"]]}]
                 self.record(section, name, load, contender, rounds, **largest)
+            except Gone as error:
+                self.leave_out(section, name, contender, error)
+            self.bar.update()
 
     def imports(self, repeats, trees):
         """Import packages, each time in a fresh process. `trees` are the folders with versions of this package."""
@@ -191,25 +205,28 @@ def run(kind, bar, sections=plan.SECTIONS, only="", against=None, programs=None)
     compiling, one_program = kinds(plan.COMPILES), kinds(plan.ONE_PROGRAM)
 
     turns = {section: work[section] for section in plan.TURNS if section in sections}
-    networks = {name: {} for name in plan.NETWORKS} | (programs or {})
+    networks = work["training"] | (programs or {})
     bar.reset(
         sum(len(loads) for loads in turns.values()) * len(contenders) * effort.rounds
         + len(work["first"]) * len(compiling) * effort.fresh * ("first" in sections)
         + len(work["memory"]) * len(one_program) * ("memory" in sections)
-        + (len(plan.IMPORTS) + len(versions)) * (effort.fresh + 2) * ("import" in sections)
+        + (len(plan.IMPORTS) + len(versions)) * effort.fresh * ("import" in sections)
         + len(networks) * (3 + len(versions)) * effort.rounds * ("training" in sections)
     )
+    if "memory" in sections:  # first, while nothing of that size is compiled
+        for name, load in work["memory"].items():
+            bench.counts("memory", name, load, one_program, processes)
     for section, loads in turns.items():
         for name, load in loads.items():
             bench.turns(section, name, load, processes, contenders)
-    for section, who, repeats in (("first", compiling, effort.fresh), ("memory", one_program, 1)):
-        for name, load in work[section].items() if section in sections else ():
-            bench.fresh(section, name, load, who, repeats, processes)
+    if "first" in sections:
+        for name, load in work["first"].items():
+            bench.fresh("first", name, load, compiling, effort.fresh, processes)
     for process in processes.values():
         process.close()
     if "import" in sections:
-        bench.imports(effort.fresh + 2, {OURS: {}} | versions)
-    if "training" in sections:
+        bench.imports(effort.fresh, {OURS: {}} | versions)
+    if "training" in sections and networks:
         make = lambda name, **tree: Process(name.split()[0], "networks.py", effort.patience, **where, **tree)
         training = {name: make(name) for name in (OURS, "braintools", "idle")}
         training |= {name: make(name, **tree) for name, tree in versions.items()}

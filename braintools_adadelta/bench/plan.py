@@ -3,7 +3,7 @@
 from collections import namedtuple
 from math import prod
 
-# Rounds of turns, seconds of a turn, fresh processes for a first call, and seconds until somebody is left out.
+# Rounds of turns, seconds of a turn, fresh processes for each first call and import, seconds until one is left out.
 Effort = namedtuple("Effort", "rounds seconds fresh patience")
 
 
@@ -29,6 +29,7 @@ def of_four(*counts):
 
 
 FULL = {
+    "memory": {"one of 16M": workload(1, 2**24)},
     "large": {
         "one of 16M": workload(1, 2**24),
         "1000 x 1000": workload(1, 1000, 1000),
@@ -39,30 +40,32 @@ FULL = {
     "sizes": one_leaf(3, 4, 5, 6, 7, 8),
     "leaves": in_leaves(2**20, 1, 8, 64, 500, 2000),
     "first": of_four(20, 200, 1000),
-    "memory": {"one of 16M": workload(1, 2**24)},
+    "training": {"digits": {}, "recurrent": {}, "spiking": {}},
 }
-QUICK = {
+QUICK = {  # no first calls and no networks, which need processes of their own
+    "memory": {"one of 1M": workload(1, 2**20)},
     "large": {"one of 1M": workload(1, 2**20), "100 of 16 x 16": workload(100, 16, 16)},
     "small": of_four(2, 20),
-    "sizes": one_leaf(3, 5, 6),
-    "leaves": in_leaves(2**16, 1, 8, 64),
-    "first": of_four(2),
-    "memory": {"one of 1M": workload(1, 2**20)},
+    "sizes": one_leaf(3, 6),
+    "leaves": in_leaves(2**16, 1, 64),
+    "first": {},
+    "training": {},
 }
 TINY = {  # does it work?
+    "memory": {"one of 1000": workload(1, 1000)},
     "large": {"one of 1000": workload(1, 1000)},
     "small": of_four(2),
     "sizes": one_leaf(2, 3),
     "leaves": in_leaves(64, 1, 8),
     "first": of_four(1),
-    "memory": {"one of 1000": workload(1, 1000)},
+    "training": {"digits": {}},
 }
 PLANS = {
     "full": (FULL, Effort(9, 0.1, 3, 120)),
     "quick": (QUICK, Effort(3, 0.02, 1, 30)),
     "tiny": (TINY, Effort(2, 0.001, 1, 120)),
 }
-SECTIONS = [*FULL, "import", "training"]
+SECTIONS = ["memory", "large", "small", "sizes", "leaves", "first", "import", "training"]
 TURNS = ["large", "small", "sizes", "leaves"]
 
 # A first call is measured where something is compiled, memory where one program is the whole step.
@@ -80,4 +83,3 @@ IMPORTS = {
     "torch": "import torch",
     "keras": "import keras",
 }
-NETWORKS = ["digits", "recurrent", "spiking"]

@@ -21,6 +21,7 @@ def environment(tree=TREE, device="cpu"):
     path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
     # Several processes share an accelerator: none may take all of its memory at once.
     own = {"PYTHONPATH": path, "ADADELTA_BENCH_DEVICE": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    own["KERAS_BACKEND"] = "jax"
     return {name: x for name, x in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | own
 
 
