@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections import namedtuple
 from datetime import UTC, datetime
@@ -52,15 +53,15 @@ class Bench:
         self.missing[f"{section}, {name}: {contender.library} {contender.form}"] = str(error)
 
     def record(self, section, name, load, contender, rounds, **more):
-        """Keep a measurement: `rounds` are lists of seconds and of CPU seconds, one for each turn."""
+        """Keep a measurement: `rounds` are what :meth:`worker.Worker.turn` returned, one for each turn."""
         self.records.append({
             "section": section,
             "workload": name,
             **{key: load[key] for key in ("leaves", "shape") if key in load},
             **contender._asdict(),
             "rounds": [median(one["seconds"]) for one in rounds],
-            "cpu": [median(one["cpu"]) for one in rounds],
             "least": min(x for one in rounds for x in one["seconds"]),
+            **{name: median(one[name] for one in rounds) for name in ("cpu", "kernel", "pages") if name in rounds[0]},
             **more,
         })  # fmt: skip
 
@@ -102,7 +103,7 @@ class Bench:
                 process = Process(old.library, old.file, old.patience, **old.where)
                 try:
                     made = process.ask("make", form=contender.form, workload=load)
-                    found[contender].append({"seconds": [made["seconds"]], "cpu": [made["cpu"]]})
+                    found[contender].append(made)
                 except Gone as error:
                     self.leave_out(section, name, contender, error)
                 process.close()
@@ -120,8 +121,7 @@ class Bench:
                 made = process.ask("make", form=contender.form, workload=load)
                 process.ask("drop")
                 largest = max(made["programs"], key=lambda one: one["moved"], default={})
-                rounds = [{"seconds": [made["seconds"]], "cpu": [made["cpu"]]}]
-                self.record(section, name, load, contender, rounds, **largest)
+                self.record(section, name, load, contender, [made], **largest)
             except Gone as error:
                 self.leave_out(section, name, contender, error)
             self.bar.update()
@@ -143,7 +143,7 @@ class Bench:
                     self.missing[f"import: {name}"] = done.stderr.strip().splitlines()[-1]
                 else:
                     wall, cpu = map(float, done.stdout.split()[-2:])
-                    found[name].append({"seconds": [wall], "cpu": [cpu]})
+                    found[name].append({"seconds": [wall], "cpu": cpu})
                 self.bar.update()
         for name, rounds in found.items():
             if rounds:
@@ -187,18 +187,16 @@ def run(kind, bar, sections=plan.SECTIONS, only="", against=None, programs=None)
     versions of this package, and `programs` workloads of :func:`networks.program`, each by its name.
     """
     work, effort = plan.PLANS[kind]
-    about = machine()
+    about, start = machine(), time.monotonic()
     first = Process(OURS, patience=effort.patience)
     device = {"bytes": memory()} | first.hello()["device"]  # what JAX finds is where all others compute too
     bench = Bench(effort, bar, device)
     where = {"device": device["platform"]}
     versions = {f"{OURS} {name}": {"tree": str(tree)} for name, tree in (against or {}).items()}
 
-    processes = {OURS: first} | {name: Process(OURS, patience=effort.patience, **where, **tree)
-                                 for name, tree in versions.items()}  # fmt: skip
-    for name in LIBRARIES:
-        if name != OURS:
-            processes[name] = Process(name, patience=effort.patience, **where)
+    worker = lambda name, **tree: Process(name, patience=effort.patience, **where, **tree)
+    processes = {name: first if name == OURS else worker(name) for name in LIBRARIES}
+    processes |= {name: worker(OURS, **tree) for name, tree in versions.items()}
     processes, contenders = bench.start(processes)
     contenders = [one for one in contenders if re.search(only, " ".join(one))]
     kinds = lambda names: [one for one in contenders if (one.library.split()[0], one.form) in names]
@@ -236,7 +234,7 @@ def run(kind, bar, sections=plan.SECTIONS, only="", against=None, programs=None)
             bench.turns("training", name, load, training, of)
         for process in training.values():
             process.close()
-    about |= {"kind": kind, "device": device, "versions": dict(sorted(bench.versions.items()))}
+    about |= {"minutes": round((time.monotonic() - start) / 60, 1), "kind": kind, "device": device, "versions": dict(sorted(bench.versions.items()))}
     return {"made_with": about, "missing": bench.missing, "records": bench.records}
 
 

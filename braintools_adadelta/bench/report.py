@@ -83,44 +83,57 @@ def over(base):
 
 
 def tables(found):
-    """Return {title: text} of all tables that the records fill."""
+    """Return {section: {title: table}} of what the records hold."""
     limit = lambda row: fastest(row, "limit")
     original = lambda row: row.get(("braintools", "jit"))
-    cpu = lambda unit: lambda row, one: digits(median(one["cpu"]) / unit)
-    time = lambda unit: lambda row, one: spread(one["rounds"], unit)
+    names = {"large": ("milliseconds", 1e-3), "small": ("microseconds", 1e-6)}
+    bases = {"large": ("Times of the limit", limit), "small": ("Times of braintools in brainstate's jit", original)}
     pages = {}
-    if large := found.section("large"):
-        pages["Large parameters: times of the limit"] = by_contender(large, over(limit))
-        pages["Large parameters: milliseconds of a step"] = by_contender(large, time(1e-3))
-        pages["Large parameters: milliseconds of CPU time, of all cores"] = by_contender(large, cpu(1e-3))
-    if small := found.section("small"):
-        pages["Small networks: times of braintools in brainstate's jit"] = by_contender(small, over(original))
-        pages["Small networks: microseconds of a step"] = by_contender(small, time(1e-6))
-        pages["Small networks: microseconds of CPU time"] = by_contender(small, cpu(1e-6))
+    for section, (word, unit) in names.items():
+        if rows := found.section(section):
+            title, base = bases[section]
+            pages[section] = {
+                title: by_contender(rows, over(base)),
+                f"Time of a step, {word}": by_contender(rows, lambda row, one, unit=unit: spread(one["rounds"], unit)),
+                f"CPU time of a step, {word} on all cores, and how much of it the kernel took": by_contender(
+                    rows, lambda row, one, unit=unit: cpu(one, unit)
+                ),
+            }
     if memory := found.section("memory"):
-        pages["Memory, counted"] = counted(memory)
+        pages["roofline"] = {"Memory, counted": counted(memory, found.section("large"))}
     if first := found.section("first"):
-        pages["The first call, in a fresh process: milliseconds"] = by_contender(first, time(1e-3))
+        milliseconds = lambda row, one: spread(one["rounds"], 1e-3)
+        pages["first"] = {"Milliseconds, in a fresh process": by_contender(first, milliseconds)}
     if imports := found.section("import"):
         base = lambda row: row.get(("brainstate", "import"))
         rows = [[library, spread(one["rounds"], 1e-3), over(base)(row, one)]
                 for row in imports.values() for (library, _), one in row.items()]  # fmt: skip
-        pages["Import"] = table(["", "milliseconds", "times of brainstate"], rows)
+        pages["import"] = {"": table(["", "milliseconds", "times of brainstate"], rows)}
     if training := found.section("training"):
-        pages["Training steps"] = shares(training)
-    turns = {f"{name} ({section})": row for section in ("large", "small") for name, row in found.section(section).items()}
-    for name in sorted({one["library"] for one in found.records if one["library"].startswith(f"{OURS} ")}):
-        pages[f"This version, as a multiple of {name.split()[1]}"] = against(turns, name)
+        pages["training"] = {"": shares(training)}
+    turns = {f"{name} ({section})": row for section in names for name, row in found.section(section).items()}
+    others = sorted({one["library"] for one in found.records if one["library"].startswith(f"{OURS} ")})
+    if others and turns:
+        pages["against"] = {f"Times of {name.split()[1]}": against(turns, name) for name in others}
     return pages
 
 
-def counted(memory):
-    rows = [
-        [name, label(*contender), f"{one['temporaries'] / 2**20:.3g}", f"{one['reused'] / 2**20:.3g}",
-         f"{one['moved'] / size(one):.3g}"]
-        for name, row in memory.items() for contender, one in row.items() if "moved" in one
-    ]  # fmt: skip
-    return table(["", "", "temporaries, MiB", "written in place, MiB", "bytes moved for a parameter"], rows)
+def cpu(one, unit):
+    share = f" ({one['kernel'] / one['cpu']:.0%})" if one.get("kernel") is not None and one["cpu"] else ""
+    return digits(one["cpu"] / unit) + share
+
+
+def counted(memory, large):
+    rows = []
+    for name, row in memory.items():
+        for contender, one in row.items():
+            if "moved" in one:
+                pages = large.get(name, {}).get(contender, {}).get("pages")
+                bytes_ = [f"{one[key] / 2**20:.3g}" for key in ("temporaries", "reused")]
+                fresh = "" if pages is None else digits(pages)
+                rows.append([name, label(*contender), *bytes_, f"{one['moved'] / size(one):.3g}", fresh])
+    head = ["temporaries, MiB", "written in place, MiB", "bytes moved for a parameter", "fresh pages in a step"]
+    return table(["", "", *head], rows)
 
 
 def shares(training):
@@ -251,38 +264,52 @@ def figures(found):
 PAGE = """\
 # The benchmark
 
-Made by `adadelta-bench` (`make bench`), {kind}, on {date} UTC: {system}, {processor}, {cores} cores, device {device};
-load before it began: {load}. Python {python}, {versions}.
+Made by `adadelta-bench` (`make bench`), {kind}, on {date} UTC in {minutes} minutes: {system}, {processor}, {cores}
+cores, device {device}; load before it began: {load}. Python {python}, {versions}.
 
-Ours, the original, optax, torch and keras take the same float32 step from the same arrays. One process for each library
-waits for its turn, in an order that is drawn anew in each round; a number is the median over the rounds, and the
-quartiles are in brackets. Ratios are taken round by round. "In jit" is inside the jit of brainstate, JAX or keras.
-"Donated" means that the old parameters, and for others the old averages too, may be overwritten. Ours overwrites its
-averages in any case. {limit}
+Ours, the original, optax, torch and keras take the same float32 step from the same arrays. Each library has a process
+of its own, which waits for its turn, in an order that is drawn anew in each round. A number is the median over the
+rounds, with the quartiles in brackets. Ratios are taken round by round. "In jit" is inside the jit of brainstate, of JAX,
+or of keras. "Donated" means that the old parameters may be overwritten, and with optax and keras the old averages too;
+ours overwrites its averages in any case. {limit}
 """
 LIMITS = {
     "cpu": "The limit is a loop in C that reads and writes each number once, 28 bytes for each parameter.",
     "other": "The limit is a copy on the device that moves 28 bytes for each parameter, read and written.",
 }
 ROOFLINE = """\
-## Why the plain form is slow on a CPU
-
 A step has to read theta, g and two averages and to write three of them: seven passes over memory, 28 bytes for each
-parameter in float32. The line that falls in the figure is what memory allows: whoever moves twice the bytes has half the
-speed at best. The level line is what the arithmetic allows: the same C on arrays that stay in the cache. Where a
-contender stands on the falling line, memory is what it waits for, and only fewer bytes can make it faster.
+parameter in float32. The falling line in the figure is what memory allows: whoever moves twice the bytes has half the
+speed at best. The level line is what the arithmetic allows: the same C on arrays that stay in the cache.
 
-On a CPU, XLA makes several loops of a step, each of which writes one array that the next one reads from memory again:
-optax and the plain form of ours move two to three times the 28 bytes. In blocks (see [One pass over
-memory](../05_9_blocks.ipynb)) the same loops run over a piece that fits into the cache, so what they hand to each other
-costs no pass. XLA counts what a loop over blocks moves only once; here it is taken to move what goes in and out.
+On a CPU, XLA makes several loops of a step, each of which writes one array that a later one reads from memory again, so
+optax and the plain form of ours move two to three times the 28 bytes. That alone puts them further to the right, on a
+lower part of the line. What puts them below the line is fresh memory: an array that is made anew at each step, a result
+or a temporary, comes from the kernel page by page, and each page is cleared first. The table counts those pages, and the
+tables of CPU time show what the kernel took.
+
+In blocks (see [One pass over memory](../05_9_blocks.ipynb)) the same loops run over a piece that fits into the cache. What
+they hand to each other then costs no pass, the results are written where the old values were, and no page is fresh. XLA
+counts what a loop over blocks moves only once; here it is taken to move what goes in and what comes out.
 """
-SHOWN = {
-    "large": "## Large parameters",
-    "small": "## Small networks",
-    "sizes": "## Cost against size",
-    "leaves": "## Cost against the number of parameters",
-    "roofline": ROOFLINE,
+SIZES = "A line that is level costs the same for each number, whatever the size; a step up would be a cliff."
+FIRST = "The first call compiles. torch compiles nothing, and keras' own jit is that of JAX."
+TRAINING = """\
+The digits of `make demo` (64-128-10), a GRU of 128 units over 50 steps of time, and 128 spiking neurons with recurrent
+connections over 50 steps, each with a batch of 64, and programs of others (see [Programs of others](ecosystem.md)), where
+a folder of clones was given. The share is what the whole takes longer than a step that only computes the gradients.
+"""
+IMPORT = "`from braintools_adadelta import Adadelta` imports brainstate; `import braintools_adadelta` alone imports nothing."
+PARTS = {  # heading and text of each section, in the order of the page
+    "large": ("Large parameters", ""),
+    "roofline": ("Why the plain form is slow on a CPU", ROOFLINE),
+    "sizes": ("Cost against size", SIZES),
+    "leaves": ("Cost against the number of parameters", ""),
+    "small": ("Small networks", ""),
+    "first": ("The first call", FIRST),
+    "import": ("Import", IMPORT),
+    "training": ("Whole training steps", TRAINING),
+    "against": ("This version and another", ""),
 }
 
 
@@ -290,21 +317,31 @@ def page(found, drawn):
     """Return the page, in the Markdown of the docs."""
     about = dict(found.made_with)
     about["versions"] = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    kind, about["device"] = about["device"]["platform"], about["device"]["kind"]
+    platform, about["device"] = about["device"]["platform"], about["device"]["kind"]
     about["kind"] = {"full": "whole", "quick": "`--quick`", "tiny": "`--tiny`"}[about["kind"]]
-    parts = [PAGE.format(**about, limit=LIMITS.get(kind, LIMITS["other"]))]
-    for name, (_, shows) in drawn.items():
-        parts.append(f"{SHOWN[name]}\n```{{image}} benchmark-{name}.svg\n:alt: {shows}\n:class: chart\n```\n")
-    parts.append(text(found, "## "))
-    return "\n".join(parts)
+    parts, rows = [PAGE.format(**about, limit=LIMITS.get(platform, LIMITS["other"]))], tables(found)
+    for section, (heading, told) in PARTS.items():
+        if section in drawn or section in rows:
+            parts.append(f"## {heading}\n")
+            parts += [told.rstrip() + "\n"] if told else []
+            if section in drawn:
+                parts.append(f"```{{image}} benchmark-{section}.svg\n:alt: {drawn[section][1]}\n:class: chart\n```\n")
+            for title, text in rows.get(section, {}).items():
+                parts.append(f"{title}:\n\n{text}\n" if title else f"{text}\n")
+    return "\n".join(parts + left_out(found, "## "))
 
 
-def text(found, mark=""):
-    """Return the tables, and what is missing from them."""
-    parts = [f"{mark}{title}\n\n{rows}\n" for title, rows in tables(found).items()]
-    if found.missing:
-        parts.append(f"{mark}Left out\n\n" + "\n".join(f"- {name}: {why}" for name, why in found.missing.items()) + "\n")
-    return "\n".join(parts)
+def left_out(found, mark=""):
+    rows = [f"- {name}: {why}" for name, why in found.missing.items()]
+    return [f"{mark}Left out\n", "\n".join(rows) + "\n"] if rows else []
+
+
+def text(found):
+    """Return the tables, and what is missing from them, for a terminal."""
+    parts = []
+    for section, those in tables(found).items():
+        parts += [f"{PARTS[section][0]}. {title}\n\n{rows}\n" for title, rows in those.items()]
+    return "\n".join(parts + left_out(found))
 
 
 def write(document, folder):

@@ -11,7 +11,11 @@ import os
 import runpy
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+
+with suppress(ImportError):  # which Windows has not
+    import resource
 
 LONG_ENOUGH = 0.005  # seconds: shorter steps are timed several at a time
 
@@ -56,6 +60,14 @@ def counted(program):
     return {"temporaries": memory.temp_size_in_bytes, "reused": memory.alias_size_in_bytes, "moved": moved}
 
 
+def used():
+    """Return what this process has used so far: CPU seconds, those in the kernel among them, and pages of fresh memory."""
+    if "resource" not in globals():
+        return {"cpu": time.process_time()}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu": usage.ru_utime + usage.ru_stime, "kernel": usage.ru_stime, "pages": usage.ru_minflt}
+
+
 class Worker:
     """The forms of one library, and those that are ready to take steps, each at one workload."""
 
@@ -66,31 +78,32 @@ class Worker:
         """Make the arrays of a form, take its first step and measure it: what is compiled is compiled here."""
         self.ready.pop(form, None)
         step, wait = self.forms[form](workload)
-        before = programs()
-        wall, cpu = time.perf_counter(), time.process_time()
+        before, usage, wall = programs(), used(), time.perf_counter()
         step(), wait()
-        first = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        first = {"seconds": [time.perf_counter() - wall]}
+        first |= {name: x - usage[name] for name, x in used().items()}
         new = [program for program in programs() if program not in before]
         step(), wait()  # where the arrays are others than at first, the second may be compiled too
         self.ready[form] = workload, step, wait
         return first | {"programs": [counted(program) for program in new]}
 
     def turn(self, form, workload, seconds, keep, least=2):
-        """Take steps for some time. Return seconds and CPU seconds for each of several measurements of a step."""
+        """Take steps for some time. Return the seconds of each of several measurements, and what a step used."""
         if form not in self.ready or self.ready[form][0] != workload:
             self.make(form, workload)
         _, step, wait = self.ready[form]
         wall = time.perf_counter()
         step(), wait()  # others had the cache
         together = max(1, int(LONG_ENOUGH / max(time.perf_counter() - wall, 1e-7)))
-        found, end = {"seconds": [], "cpu": []}, time.perf_counter() + seconds
-        while len(found["seconds"]) < least or time.perf_counter() < end:
-            wall, cpu = time.perf_counter(), time.process_time()
+        seconds, before, end = [], used(), time.perf_counter() + seconds
+        while len(seconds) < least or time.perf_counter() < end:
+            wall = time.perf_counter()
             for _ in range(together):
                 step()
             wait()
-            found["seconds"].append((time.perf_counter() - wall) / together)
-            found["cpu"].append((time.process_time() - cpu) / together)
+            seconds.append((time.perf_counter() - wall) / together)
+        steps = together * len(seconds)
+        found = {"seconds": seconds} | {name: (x - before[name]) / steps for name, x in used().items()}
         return found if keep else found | self.drop()
 
     def drop(self):
