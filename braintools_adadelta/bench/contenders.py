@@ -1,4 +1,8 @@
-"""Each way to take a step: the forms of each library. A library is imported only in the process that measures it."""
+"""Each way to take a step: the forms of each library. A library is imported only in the process that measures it.
+
+A form takes a workload and returns three functions: one that takes a step, one that waits until it is done, and one that
+returns the parameters.
+"""
 
 import ctypes
 import inspect
@@ -42,7 +46,7 @@ def on_states(cls, jit=False, also=lambda optimizer: (), **how):
         if jit:
             update = brainstate.transform.jit(update)
         wait = lambda: jax.block_until_ready(([state.value for state in states.values()], also(optimizer)))
-        return partial(update, gradients), wait
+        return partial(update, gradients), wait, lambda: [state.value for state in states.values()]
 
     return form
 
@@ -80,7 +84,7 @@ def compiled(make):
         def go():
             now[:] = step(*now, g)
 
-        return go, lambda: jax.block_until_ready(now)
+        return go, lambda: jax.block_until_ready(now), lambda: now[0]
 
     return {"jit": partial(form, donate=False), "donated": partial(form, donate=True)}
 
@@ -117,11 +121,13 @@ def keras():
         optimizer, variables = build(theta)
         pairs = [(keras.ops.convert_to_tensor(x), variable) for x, variable in zip(g, variables, strict=True)]
         wait = lambda: jax.block_until_ready([x.value for x in (*variables, *optimizer.variables)])
-        return lambda: optimizer.apply_gradients(pairs), wait
+        return lambda: optimizer.apply_gradients(pairs), wait, lambda: [x.value for x in variables]
 
     def make(theta):  # as in keras' own training loop
         optimizer, _ = build(theta)
-        return lambda theta, state, g: optimizer.stateless_apply(state, g, theta), [x.value for x in optimizer.variables]
+        return lambda theta, state, g: optimizer.stateless_apply(state, g, theta), [
+            x.value for x in optimizer.variables
+        ]
 
     return {"eager": eager} | compiled(make)
 
@@ -138,7 +144,8 @@ def torch():
         for parameter, gradient in zip(parameters, g, strict=True):
             parameter.grad = gradient
         optimizer = torch.optim.Adadelta(parameters, **OPTIONS, foreach=foreach)
-        return optimizer.step, torch.cuda.synchronize if cuda else lambda: None
+        wait = torch.cuda.synchronize if cuda else lambda: None
+        return optimizer.step, wait, lambda: [x.detach().cpu().numpy() for x in parameters]
 
     return {"loop": partial(form, foreach=False), "foreach": partial(form, foreach=True)}
 
@@ -165,7 +172,9 @@ def build_limit():
     with tempfile.TemporaryDirectory() as folder:
         for extra in (["-fopenmp"], []):
             file = Path(folder, f"limit{len(extra)}.so")
-            done = subprocess.run([*command, *extra, HERE / "limit.c", "-lm", "-o", file], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, *extra, HERE / "limit.c", "-lm", "-o", file], capture_output=True, text=True
+            )
             if done.returncode == 0:
                 return ctypes.CDLL(file), bool(extra)
     raise RuntimeError(f"{compiler} cannot compile limit.c: {done.stderr.strip()[:200]}")
@@ -181,7 +190,7 @@ def one_pass(workload, library, threads):
     threads = threads if sum(sizes) >= WORTH_A_THREAD else 1
     call = partial(library.step, len(theta), sizes, *pointers, *options, threads)
     call.arrays = trees  # which must live as long as the pointers
-    return call, lambda: None
+    return call, lambda: None, lambda: theta
 
 
 def copy(workload):
@@ -194,7 +203,7 @@ def copy(workload):
     def go():
         last[:] = [step(x)]
 
-    return go, lambda: jax.block_until_ready(last)
+    return go, lambda: jax.block_until_ready(last), lambda: []
 
 
 LIBRARIES = {

@@ -1,9 +1,9 @@
 """Who is measured when: one process for each library, which take turns, so that all meet the same disturbances."""
 
+import json
 import os
 import platform
 import random
-import re
 import subprocess
 import sys
 import time
@@ -126,12 +126,46 @@ class Bench:
                 self.leave_out(section, name, contender, error)
             self.bar.update()
 
-    def imports(self, repeats, trees):
-        """Import packages, each time in a fresh process. `trees` are the folders with versions of this package."""
+    def steps(self, work, processes):
+        """Measure everything that is one step of an optimizer."""
+        processes, contenders = self.start(processes)
+        kinds = lambda names: [one for one in contenders if (one.library.split()[0], one.form) in names]
+        compiling, one_program = kinds(plan.COMPILES), kinds(plan.ONE_PROGRAM)
+        self.expect(len(contenders) * self.effort.rounds, *(work[section] for section in plan.TURNS))
+        self.expect(len(compiling) * self.effort.fresh, work["first"])
+        self.expect(len(one_program), work["memory"])
+        for name, load in work["memory"].items():  # first, while nothing of that size is compiled
+            self.counts("memory", name, load, one_program, processes)
+        for section in plan.TURNS:
+            for name, load in work[section].items():
+                self.turns(section, name, load, processes, contenders)
+        for name, load in work["first"].items():
+            self.fresh("first", name, load, compiling, self.effort.fresh, processes)
+        for process in processes.values():
+            process.close()
+
+    def training(self, networks, processes):
+        """Measure whole training steps."""
+        processes, contenders = self.start(processes)
+        self.expect(len(processes) * self.effort.rounds, networks)
+        for name, load in networks.items():
+            form = "program" if load else name
+            self.turns("training", name, load, processes, [one for one in contenders if one.form == form])
+        for process in processes.values():
+            process.close()
+
+    def expect(self, each, *workloads):
+        self.bar.total = (self.bar.total or 0) + each * sum(map(len, workloads))
+
+    def imports(self, repeats, versions, only):
+        """Import packages, each time in a fresh process. `versions` are those of this package."""
         code = "import time; a, b = time.perf_counter(), time.process_time(); {}; print(time.perf_counter() - a,"
         code += " time.process_time() - b)"
-        others = {name: {} for name in plan.IMPORTS if name != OURS and find_spec(name)}
-        rows = [(name, plan.IMPORTS[name.split()[0]], tree) for name, tree in (trees | others).items()]
+        others = {
+            name: {} for name in plan.IMPORTS if name in ("brainstate", *only) and name != OURS and find_spec(name)
+        }
+        rows = [(name, plan.IMPORTS[name.split()[0]], tree) for name, tree in (versions | others).items()]
+        self.expect(repeats, rows)
         found = {name: [] for name, *_ in rows}
         for _ in range(repeats):
             self.random.shuffle(rows)
@@ -148,6 +182,14 @@ class Bench:
         for name, rounds in found.items():
             if rounds:
                 self.record("import", "import", {}, Contender(name, "import"), rounds)
+
+
+def found_device():
+    """Return what JAX computes on, and where all others are to compute too. It is asked in a process that ends."""
+    code = "import jax, json, worker; print(json.dumps(worker.device()))"
+    where = environment(tree=Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=where, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
 
 
 def memory():
@@ -180,61 +222,32 @@ def machine():
     }
 
 
-def run(kind, bar, sections=plan.SECTIONS, only="", against=None, programs=None):
+def run(kind, bar, sections=plan.SECTIONS, only=tuple(LIBRARIES), against=None, programs=None):
     """Measure, and return all of it as one document.
 
-    `only` is a regular expression for contenders, such as ``"limit|optax jit"``. `against` are folders with other
-    versions of this package, and `programs` workloads of :func:`networks.program`, each by its name.
+    `only` are the libraries to be measured. `against` are folders with other versions of this package, and `programs`
+    workloads of :func:`networks.program`, each by its name.
     """
-    work, effort = plan.PLANS[kind]
-    about, start = machine(), time.monotonic()
-    first = Process(OURS, patience=effort.patience)
-    device = {"bytes": memory()} | first.hello()["device"]  # what JAX finds is where all others compute too
+    (work, effort), about, begin = plan.PLANS[kind], machine(), time.monotonic()
+    device = {"bytes": memory()} | found_device()
+    versions = {OURS: {}} | {f"{OURS} {name}": {"tree": str(tree)} for name, tree in (against or {}).items()}
+    versions = versions if OURS in only else {}
+    work = {section: work.get(section, {}) if section in sections else {} for section in plan.SECTIONS}
+    work["training"] |= (programs or {}) if "training" in sections else {}
+
+    def processes(names, **more):
+        where = {"patience": effort.patience, "device": device["platform"], **more}
+        others = {name: Process(name, **where) for name in names if name != OURS}
+        return others | {name: Process(OURS, **where, **tree) for name, tree in versions.items()}
+
     bench = Bench(effort, bar, device)
-    where = {"device": device["platform"]}
-    versions = {f"{OURS} {name}": {"tree": str(tree)} for name, tree in (against or {}).items()}
-
-    worker = lambda name, **tree: Process(name, patience=effort.patience, **where, **tree)
-    processes = {name: first if name == OURS else worker(name) for name in LIBRARIES}
-    processes |= {name: worker(OURS, **tree) for name, tree in versions.items()}
-    processes, contenders = bench.start(processes)
-    contenders = [one for one in contenders if re.search(only, " ".join(one))]
-    kinds = lambda names: [one for one in contenders if (one.library.split()[0], one.form) in names]
-    compiling, one_program = kinds(plan.COMPILES), kinds(plan.ONE_PROGRAM)
-
-    turns = {section: work[section] for section in plan.TURNS if section in sections}
-    networks = work["training"] | (programs or {})
-    bar.reset(
-        sum(len(loads) for loads in turns.values()) * len(contenders) * effort.rounds
-        + len(work["first"]) * len(compiling) * effort.fresh * ("first" in sections)
-        + len(work["memory"]) * len(one_program) * ("memory" in sections)
-        + (len(plan.IMPORTS) + len(versions)) * effort.fresh * ("import" in sections)
-        + len(networks) * (3 + len(versions)) * effort.rounds * ("training" in sections)
-    )
-    if "memory" in sections:  # first, while nothing of that size is compiled
-        for name, load in work["memory"].items():
-            bench.counts("memory", name, load, one_program, processes)
-    for section, loads in turns.items():
-        for name, load in loads.items():
-            bench.turns(section, name, load, processes, contenders)
-    if "first" in sections:
-        for name, load in work["first"].items():
-            bench.fresh("first", name, load, compiling, effort.fresh, processes)
-    for process in processes.values():
-        process.close()
+    bench.steps(work, processes(only))
     if "import" in sections:
-        bench.imports(effort.fresh, {OURS: {}} | versions)
-    if "training" in sections and networks:
-        make = lambda name, **tree: Process(name.split()[0], "networks.py", effort.patience, **where, **tree)
-        training = {name: make(name) for name in (OURS, "braintools", "idle")}
-        training |= {name: make(name, **tree) for name, tree in versions.items()}
-        training, forms = bench.start(training)
-        for name, load in networks.items():
-            of = [one for one in forms if one.form == ("program" if load else name)]
-            bench.turns("training", name, load, training, of)
-        for process in training.values():
-            process.close()
-    about |= {"minutes": round((time.monotonic() - start) / 60, 1), "kind": kind, "device": device, "versions": dict(sorted(bench.versions.items()))}
+        bench.imports(effort.fresh, versions, only)
+    if work["training"]:
+        bench.training(work["training"], processes(["braintools", "idle"], file="networks.py"))
+    about |= {"minutes": round((time.monotonic() - begin) / 60, 1), "kind": kind, "device": device}
+    about["versions"] = dict(sorted(bench.versions.items()))
     return {"made_with": about, "missing": bench.missing, "records": bench.records}
 
 

@@ -62,7 +62,9 @@ def digits(x):
 
 def spread(values, unit):
     """Write median and quartiles of seconds in a unit."""
-    low, middle, high = (x / unit for x in (quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3))
+    low, middle, high = (
+        x / unit for x in (quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3)
+    )
     return f"{digits(middle)} ({digits(low)} to {digits(high)})"
 
 
@@ -143,8 +145,18 @@ def shares(training):
         if len(whole.keys() & {OURS, "braintools", "idle"}) == 3:
             share = {who: 1 - 1 / ratio(whole[who], whole["idle"]) for who in (OURS, "braintools")}
             times = [spread(whole[who]["rounds"], 1e-3) for who in (OURS, "braintools", "idle")]
-            rows.append([name, *times, *(f"{x:.0%}" for x in share.values()), digits(ratio(whole[OURS], whole["braintools"]))])
-    head = ["", "ours, ms", "braintools, ms", "without an optimizer, ms", "share of ours", "share of braintools", "ratio"]
+            rows.append(
+                [name, *times, *(f"{x:.0%}" for x in share.values()), digits(ratio(whole[OURS], whole["braintools"]))]
+            )
+    head = [
+        "",
+        "ours, ms",
+        "braintools, ms",
+        "without an optimizer, ms",
+        "share of ours",
+        "share of braintools",
+        "ratio",
+    ]
     return table(head, rows)
 
 
@@ -198,7 +210,12 @@ def dots(large):
                 pairs = zip(row[contender]["rounds"], limits[name]["rounds"], strict=False)
                 ratios = sorted(a / b for a, b in pairs)
                 look = style(*contender) | {"ls": "-"}
-                ax.plot([ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]], [y, y], **look | {"marker": "", "lw": 3}, alpha=0.4)
+                ax.plot(
+                    [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
+                    [y, y],
+                    **look | {"marker": "", "lw": 3},
+                    alpha=0.4,
+                )
                 ax.plot([median(ratios)], [y], **look)
         ax.set(xscale="log", title=name, yticks=range(len(contenders)), yticklabels=[label(*one) for one in contenders])
         ax.axvline(1, color="#666666", lw=1)
@@ -299,7 +316,9 @@ The digits of `make demo` (64-128-10), a GRU of 128 units over 50 steps of time,
 connections over 50 steps, each with a batch of 64, and programs of others (see [Programs of others](ecosystem.md)), where
 a folder of clones was given. The share is what the whole takes longer than a step that only computes the gradients.
 """
-IMPORT = "`from braintools_adadelta import Adadelta` imports brainstate; `import braintools_adadelta` alone imports nothing."
+IMPORT = (
+    "`from braintools_adadelta import Adadelta` imports brainstate; `import braintools_adadelta` alone imports nothing."
+)
 PARTS = {  # heading and text of each section, in the order of the page
     "large": ("Large parameters", ""),
     "roofline": ("Why the plain form is slow on a CPU", ROOFLINE),
@@ -349,7 +368,9 @@ def write(document, folder):
     found = Found(document)
     head = {name: document[name] for name in ("made_with", "missing")}
     records = ",\n ".join(json.dumps(one) for one in document["records"])
-    folder.joinpath("benchmark.json").write_text(f'{json.dumps(head, indent=1)[:-2]},\n "records": [\n {records}\n ]\n}}\n')
+    folder.joinpath("benchmark.json").write_text(
+        f'{json.dumps(head, indent=1)[:-2]},\n "records": [\n {records}\n ]\n}}\n'
+    )
     with plt.rc_context(STYLE):
         drawn = figures(found)
         for name, (fig, _) in drawn.items():

@@ -1,7 +1,7 @@
 """The process of one library: it does what it is told, and only then. ``python -P worker.py FILE LIBRARY``
 
-FILE has a dictionary LIBRARIES. LIBRARIES[LIBRARY]() gives the library's forms; a form takes a workload and returns two
-functions: one that takes a step, and one that waits until it is done. Requests and replies are lines of JSON. This file
+FILE has a dictionary LIBRARIES. LIBRARIES[LIBRARY]() gives the library's forms; a form takes a workload and returns a
+function that takes a step, one that waits until it is done, and what else it likes. Requests and replies are lines of JSON. This file
 runs beside whatever version of the package is to be measured, and so imports nothing of it.
 """
 
@@ -77,21 +77,22 @@ class Worker:
     def make(self, form, workload):
         """Make the arrays of a form, take its first step and measure it: what is compiled is compiled here."""
         self.ready.pop(form, None)
-        step, wait = self.forms[form](workload)
+        made = self.forms[form](workload)
+        step, wait = made[:2]
         before, usage, wall = programs(), used(), time.perf_counter()
         step(), wait()
         first = {"seconds": [time.perf_counter() - wall]}
         first |= {name: x - usage[name] for name, x in used().items()}
         new = [program for program in programs() if program not in before]
         step(), wait()  # where the arrays are others than at first, the second may be compiled too
-        self.ready[form] = workload, step, wait
+        self.ready[form] = workload, made
         return first | {"programs": [counted(program) for program in new]}
 
     def turn(self, form, workload, seconds, keep, least=2):
         """Take steps for some time. Return the seconds of each of several measurements, and what a step used."""
         if form not in self.ready or self.ready[form][0] != workload:
             self.make(form, workload)
-        _, step, wait = self.ready[form]
+        step, wait = self.ready[form][1][:2]
         wall = time.perf_counter()
         step(), wait()  # others had the cache
         together = max(1, int(LONG_ENOUGH / max(time.perf_counter() - wall, 1e-7)))
