@@ -118,7 +118,7 @@ class Bench:
         for contender in contenders:
             process = processes[contender.library]
             try:
-                made = process.ask("make", form=contender.form, workload=load)
+                made = process.ask("make", form=contender.form, workload=load, count=True)
                 process.ask("drop")
                 largest = max(made["programs"], key=lambda one: one["moved"], default={})
                 self.record(section, name, load, contender, [made], **largest)

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -58,6 +59,8 @@ class Process:
     def answer(self, patience):
         readable, _, _ = select.select([self.process.stdout], [], [], patience)
         if not (line := self.process.stdout.readline() if readable else ""):
+            with suppress(subprocess.TimeoutExpired):  # it may need a moment to end
+                self.process.wait(5 if readable else 0)
             self.close()
             raise Gone(f"its process ended with {self.process.returncode}" if readable else f"took over {patience} s")
         return json.loads(line)
@@ -66,7 +69,5 @@ class Process:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-        try:
+        with suppress(BrokenPipeError):  # it ended before it could read
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # it ended before it could read

@@ -309,6 +309,10 @@ In blocks (see [One pass over memory](../05_9_blocks.ipynb)) the same loops run 
 they hand to each other then costs no pass, the results are written where the old values were, and no page is fresh. XLA
 counts what a loop over blocks moves only once; here it is taken to move what goes in and what comes out.
 """
+ELSEWHERE = """\
+The falling line in the figure is what memory allows: whoever moves twice the bytes has half the speed at best. A form
+that stands on it, at 28 bytes, cannot be made faster.
+"""
 SIZES = "A line that is level costs the same for each number, whatever the size; a step up would be a cliff."
 FIRST = "The first call compiles. torch compiles nothing, and keras' own jit is that of JAX."
 TRAINING = """\
@@ -339,7 +343,8 @@ def page(found, drawn):
     platform, about["device"] = about["device"]["platform"], about["device"]["kind"]
     about["kind"] = {"full": "whole", "quick": "`--quick`", "tiny": "`--tiny`"}[about["kind"]]
     parts, rows = [PAGE.format(**about, limit=LIMITS.get(platform, LIMITS["other"]))], tables(found)
-    for section, (heading, told) in PARTS.items():
+    told_of = PARTS if platform == "cpu" else PARTS | {"roofline": ("What memory allows", ELSEWHERE)}
+    for section, (heading, told) in told_of.items():
         if section in drawn or section in rows:
             parts.append(f"## {heading}\n")
             parts += [told.rstrip() + "\n"] if told else []

@@ -74,7 +74,7 @@ class Worker:
     def __init__(self, forms):
         self.forms, self.ready = forms, {}
 
-    def make(self, form, workload):
+    def make(self, form, workload, count=False):
         """Make the arrays of a form, take its first step and measure it: what is compiled is compiled here."""
         self.ready.pop(form, None)
         made = self.forms[form](workload)
@@ -86,7 +86,7 @@ class Worker:
         new = [program for program in programs() if program not in before]
         step(), wait()  # where the arrays are others than at first, the second may be compiled too
         self.ready[form] = workload, made
-        return first | {"programs": [counted(program) for program in new]}
+        return first | {"programs": [counted(program) for program in new] if count else []}
 
     def turn(self, form, workload, seconds, keep, least=2):
         """Take steps for some time. Return the seconds of each of several measurements, and what a step used."""
@@ -124,8 +124,8 @@ def main(file, library):
 
     try:
         worker = Worker(runpy.run_path(file)["LIBRARIES"][library]())
-    except (ImportError, RuntimeError) as error:
-        return reply(missing=str(error))
+    except Exception as error:
+        return reply(missing=str(error) or type(error).__name__)
     reply(forms=list(worker.forms), versions=versions(), device=device())
     for line in requests:
         request = json.loads(line)
