@@ -71,7 +71,7 @@ def turn(process, form):
 
 def test_what_a_library_prints_does_not_disturb(fake):
     found = turn(fake, "talks")
-    assert len(found["seconds"]) >= 2 and min(found["seconds"]) > 0 and found["cpu"] >= 0
+    assert min(found["seconds"]) > 0 and found["cpu"] >= 0
 
 
 @pytest.mark.parametrize(

@@ -72,25 +72,31 @@ class Bench:
         keep = need * len(contenders) < self.device["bytes"] / 2
         rounds = self.effort.rounds if keep else min(2, self.effort.rounds)
         taking, found = list(contenders), {contender: [] for contender in contenders}
+        spent = dict.fromkeys(contenders, 0)
         if need > self.device["bytes"]:
             self.missing[f"{section}, {name}"] = f"needs up to {need / 2**30:.0f} GiB of memory"
             taking = []
-        for _ in range(rounds):
+        for k in range(rounds):
             self.random.shuffle(taking)
             for contender in list(taking):
                 request = {"form": contender.form, "workload": load, "seconds": self.effort.seconds, "keep": keep}
+                begin = time.monotonic()
                 try:
                     found[contender].append(processes[contender.library].ask("turn", **request))
                 except Gone as error:
                     self.leave_out(section, name, contender, error)
+                    del found[contender]
+                    taking.remove(contender)
+                spent[contender] += (time.monotonic() - begin) * (k > 0)  # the first one compiles
+                if spent[contender] > self.effort.enough and k >= 2 and contender in taking:
                     taking.remove(contender)
                 self.bar.update()
-        self.bar.update(len(contenders) * self.effort.rounds - len(taking) * rounds)
-        for library in {contender.library for contender in taking}:
+        self.bar.update(len(contenders) * self.effort.rounds - sum(map(len, found.values())))
+        for library in {contender.library for contender in found if found[contender]}:
             processes[library].ask("drop")
-        for contender in contenders:
-            if contender in taking:
-                self.record(section, name, load, contender, found[contender])
+        for contender, turns in found.items():
+            if turns:
+                self.record(section, name, load, contender, turns)
 
     def fresh(self, section, name, load, contenders, repeats, processes):
         """Take a first step, each in a process that has taken none."""

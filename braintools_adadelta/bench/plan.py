@@ -3,8 +3,9 @@
 from collections import namedtuple
 from math import prod
 
-# Rounds of turns, seconds of a turn, fresh processes for each first call and import, seconds until one is left out.
-Effort = namedtuple("Effort", "rounds seconds fresh patience")
+# Rounds of turns; seconds of a turn; seconds after which one at a workload has enough, after three rounds; fresh processes
+# for each first call and import; and seconds after which one is left out.
+Effort = namedtuple("Effort", "rounds seconds enough fresh patience")
 
 
 def workload(leaves, *shape):
@@ -61,9 +62,9 @@ TINY = {  # does it work?
     "training": {"digits": {}},
 }
 PLANS = {
-    "full": (FULL, Effort(9, 0.1, 3, 120)),
-    "quick": (QUICK, Effort(3, 0.02, 1, 30)),
-    "tiny": (TINY, Effort(2, 0.001, 1, 120)),
+    "full": (FULL, Effort(9, 0.1, 5, 3, 120)),
+    "quick": (QUICK, Effort(3, 0.02, 1, 1, 30)),
+    "tiny": (TINY, Effort(2, 0.001, 1, 1, 120)),
 }
 SECTIONS = ["memory", "large", "small", "sizes", "leaves", "first", "import", "training"]
 TURNS = ["large", "small", "sizes", "leaves"]

@@ -88,7 +88,7 @@ class Worker:
         self.ready[form] = workload, made
         return first | {"programs": [counted(program) for program in new] if count else []}
 
-    def turn(self, form, workload, seconds, keep, least=2):
+    def turn(self, form, workload, seconds, keep):
         """Take steps for some time. Return the seconds of each of several measurements, and what a step used."""
         if form not in self.ready or self.ready[form][0] != workload:
             self.make(form, workload)
@@ -96,15 +96,15 @@ class Worker:
         wall = time.perf_counter()
         step(), wait()  # others had the cache
         together = max(1, int(LONG_ENOUGH / max(time.perf_counter() - wall, 1e-7)))
-        seconds, before, end = [], used(), time.perf_counter() + seconds
-        while len(seconds) < least or time.perf_counter() < end:
+        taken, before, end = [], used(), time.perf_counter() + seconds
+        while not taken or time.perf_counter() < end:
             wall = time.perf_counter()
             for _ in range(together):
                 step()
             wait()
-            seconds.append((time.perf_counter() - wall) / together)
-        steps = together * len(seconds)
-        found = {"seconds": seconds} | {name: (x - before[name]) / steps for name, x in used().items()}
+            taken.append((time.perf_counter() - wall) / together)
+        steps = together * len(taken)
+        found = {"seconds": taken} | {name: (x - before[name]) / steps for name, x in used().items()}
         return found if keep else found | self.drop()
 
     def drop(self):
