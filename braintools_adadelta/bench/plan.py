@@ -48,7 +48,7 @@ QUICK = {  # no first calls and no networks, which need processes of their own
     "large": {"one of 1M": workload(1, 2**20), "100 of 16 x 16": workload(100, 16, 16)},
     "small": of_four(2, 20),
     "sizes": one_leaf(3, 6),
-    "leaves": in_leaves(2**16, 1, 64),
+    "leaves": in_leaves(2**16, 1, 16),
     "first": {},
     "training": {},
 }

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 from braintools_adadelta.bench.plan import size
 
 OURS = "braintools_adadelta"
+ORDER = ["limit", OURS, "braintools", "optax", "torch", "keras"]
 NAMES = {OURS: "ours", "limit": "limit: C"}
 FORMS = {"jit": "in jit", "donated": "in jit, donated", (OURS, "donated"): "eager, donated"}
 # Colours of Okabe and Ito, which the colour-blind can tell apart; the forms of a library differ by marker and line.
@@ -40,7 +41,8 @@ class Found:
         for one in self.records:
             if one["section"] == section:
                 found.setdefault(one["workload"], {})[one["library"], one["form"]] = one
-        return found
+        place = lambda contender: ORDER.index(name) if (name := contender[0].split()[0]) in ORDER else len(ORDER)
+        return {name: {one: row[one] for one in sorted(row, key=place)} for name, row in found.items()}
 
 
 def ratio(one, base):
@@ -290,6 +292,9 @@ rounds, with the quartiles in brackets. Ratios are taken round by round. "In jit
 or of keras. "Donated" means that the old parameters may be overwritten, and with optax and keras the old averages too;
 ours overwrites its averages in any case. {limit}
 """
+BUSY = """\
+**The machine was busy with other things, so these times are a first look, and not to be quoted.**
+"""
 LIMITS = {
     "cpu": "The limit is a loop in C that reads and writes each number once, 28 bytes for each parameter.",
     "other": "The limit is a copy on the device that moves 28 bytes for each parameter, read and written.",
@@ -343,6 +348,7 @@ def page(found, drawn):
     platform, about["device"] = about["device"]["platform"], about["device"]["kind"]
     about["kind"] = {"full": "whole", "quick": "`--quick`", "tiny": "`--tiny`"}[about["kind"]]
     parts, rows = [PAGE.format(**about, limit=LIMITS.get(platform, LIMITS["other"]))], tables(found)
+    parts += [BUSY] if (about["load"] or 0) > 1 else []
     told_of = PARTS if platform == "cpu" else PARTS | {"roofline": ("What memory allows", ELSEWHERE)}
     for section, (heading, told) in told_of.items():
         if section in drawn or section in rows:
