@@ -9,7 +9,7 @@ import pytest
 from compare_with_oracle import assert_near_exact
 
 from braintools_adadelta.bench import __main__ as command
-from braintools_adadelta.bench import contenders, processes, report, worker
+from braintools_adadelta.bench import contenders, networks, processes, report, worker
 
 pytest.importorskip("tqdm")
 HERE = Path(contenders.__file__).parent
@@ -19,7 +19,8 @@ PAGE = Path(__file__).parent.parent / "docs/results"
 
 
 @pytest.mark.parametrize("library", contenders.LIBRARIES)
-def test_contenders_take_the_same_steps(library):
+def test_contenders_take_the_same_steps(library, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     if library != "limit":
         pytest.importorskip(library)
     elif not any(map(shutil.which, ("cc", "gcc", "clang"))):
@@ -36,6 +37,13 @@ def test_contenders_take_the_same_steps(library):
 def test_the_limit_of_an_accelerator_moves_28_bytes_for_each_parameter():
     made = worker.Worker({"copy": contenders.copy}).make("copy", {"leaves": 2, "shape": [512]}, count=True)
     assert max(program["moved"] for program in made["programs"]) == pytest.approx(28 * 2 * 512, abs=8)  # the 1 is read
+
+
+@pytest.mark.parametrize("library", networks.LIBRARIES)
+def test_only_the_idle_optimizer_trains_nothing(library):
+    step, wait = networks.LIBRARIES[library]()["digits"]({})
+    losses = [(step(), float(wait()[0]))[1] for _ in range(3)]
+    assert (len(set(losses)) == 1) == (library == "idle") and losses == sorted(losses, reverse=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- processes
