@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 
 import numpy as np
 
@@ -105,6 +106,7 @@ def program(cls):
 
     def form(workload):
         os.environ["MPLBACKEND"] = "Agg"
+        os.chdir(tempfile.mkdtemp())  # where it may write what it likes
         sys.path.insert(0, workload["tools"])
         import swapped  # of the project's tools
 
