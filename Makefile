@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
+.PHONY: help environment demo test original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -104,6 +104,14 @@ accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools besid
 	@$(call install,build/venv-accuracy,test,-c constraints.txt) \
 		&& build/venv-accuracy/bin/pip install -qq $$($(BIN)/python tools/conformance.py --requirements torch)
 	build/venv-accuracy/bin/python tools/accuracy.py
+
+accelerators:  ## compile for GPUs and TPUs that are not here; write docs/results/accelerators.md (2 GB, ten minutes)
+	$(call section,'environment in build/venv-accelerators from $(PYTHON)')
+	@mkdir -p build && $(call venv,build/venv-accelerators) && $(call install,build/venv-accelerators,conformance,-c constraints.txt)
+	@jax=$$(build/venv-accelerators/bin/python -c 'import jax; print(jax.__version__)') && build/venv-accelerators/bin/pip \
+		install -qq -c constraints.txt "jax[tpu]" "jax-cuda12-plugin==$$jax" nvidia-cuda-nvcc-cu12==12.9.86 optax tqdm
+	$(call section,'compiled and counted')
+	PYTHONPATH=tests build/venv-accelerators/bin/python tools/accelerators.py
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

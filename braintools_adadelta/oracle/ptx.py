@@ -166,7 +166,7 @@ def do(thread, op, target, *sources):
         a, b = (thread.get(x, kind) for x in values)
         if family == "selp":
             p = thread.registers[last]
-            return tuple(np.where(p, x, y) for x, y in zip(a, b)) if kind[0] == "f" else np.where(p, a, b)
+            return tuple(np.where(p, x, y) for x, y in zip(a, b, strict=True)) if kind[0] == "f" else np.where(p, a, b)
         return compare(op.split(".")[1], *((x, x) if isinstance(x, np.ndarray) else x for x in (a, b)))
     xs = [thread.get(x, "f32" if kind == "bf16" else kind) for x in sources]
     if kind in ("f32", "f64") and family in ROUNDED:
