@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy bench bench-against clean
+.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy bench bench-against clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -129,6 +129,14 @@ bench-against: build/venv-bench/.ready  ## compare with the version at COMMIT=..
 	$(BENCH_BIN)/adadelta-bench --only limit braintools_adadelta braintools --section memory large small first import \
 		--against $(COMMIT)=build/bench-against --out build/bench $(BENCH); code=$$?; \
 		git worktree remove --force build/bench-against; exit $$code
+
+accelerators:  ## compile for GPUs and TPUs that are not here; write docs/results/accelerators.md (2 GB, ten minutes)
+	$(call section,'environment in build/venv-accelerators from $(PYTHON)')
+	@mkdir -p build && $(call venv,build/venv-accelerators) && $(call install,build/venv-accelerators,conformance,-c constraints.txt)
+	@jax=$$(build/venv-accelerators/bin/python -c 'import jax; print(jax.__version__)') && build/venv-accelerators/bin/pip \
+		install -qq -c constraints.txt "jax[tpu]" "jax-cuda12-plugin==$$jax" nvidia-cuda-nvcc-cu12==12.9.86 optax tqdm
+	$(call section,'compiled and counted')
+	PYTHONPATH=tests build/venv-accelerators/bin/python tools/accelerators.py
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

@@ -1,13 +1,23 @@
 """What the arithmetic of this machine does, measured: eager, compiled, and vmapped."""
 
+import os
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+IEEE = "-nvptx-prec-divf32=2", "__CUDA_PREC_SQRT=1"  # flags that make XLA round division and root on a GPU correctly
 WAYS = {"eager": lambda f: f, "jit": jax.jit, "vmap": lambda f: jax.jit(jax.vmap(f))}
 SIZE = 1024  # whole vectors, and not what a compiler can fold
+
+
+def platform():
+    """Return the name of this platform in :data:`braintools_adadelta.oracle.bounds.PLATFORMS`, or JAX's name for it."""
+    kind, name = jax.devices()[0].device_kind, jax.default_backend()
+    if name == "gpu" and "NVIDIA" in kind.upper():
+        return "nvidia_ieee" if all(flag in os.environ.get("XLA_FLAGS", "") for flag in IEEE) else "nvidia"
+    return name
 
 
 def full(x):

@@ -1,15 +1,19 @@
 """The update for CPU, CUDA, ROCm and TPU: lowered here for each, and what it is made of; run where there is one."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import platform_arithmetic
 import pytest
 
-from braintools_adadelta.conformance import adapters
+from braintools_adadelta.conformance import adapters, judge
 from braintools_adadelta.conformance.cases import HYPER, SHAPES
-from braintools_adadelta.conformance.judge import Case, misses
+from braintools_adadelta.conformance.judge import Case
+from braintools_adadelta.oracle.bounds import machine_of
+from braintools_adadelta.oracle.ulp import float32
 from braintools_adadelta.states import as_arrays
 from braintools_adadelta.transform import Options, start
 from braintools_adadelta.update import update_all
@@ -83,11 +87,16 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
 
 @pytest.mark.accelerator
 @pytest.mark.parametrize("options", DOORS.values(), ids=DOORS)
-def test_on_an_accelerator_within_the_bound(options):
+def test_on_an_accelerator_within_the_bound_of_its_platform(options, monkeypatch):
+    try:
+        m = machine_of(platform_arithmetic.platform(), float32)
+    except LookupError as unknown:
+        pytest.skip(str(unknown))
+    monkeypatch.setattr(judge, "bounds", partial(judge.bounds, m=m))
     rng = np.random.default_rng(0)
     draw = lambda: {
         k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32) for k, shape in SHAPES.items()
     }
     ours = adapters.load("braintools_adadelta")
     for _ in range(20):
-        assert not misses(ours, Case(draw(), [draw() for _ in range(4)], HYPER["defaults"] | options))
+        assert not judge.misses(ours, Case(draw(), [draw() for _ in range(4)], HYPER["defaults"] | options))
