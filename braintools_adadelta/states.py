@@ -124,27 +124,28 @@ def check_untraced(name, witness):
 
 
 class OptionState(OptimState):
-    """The hyperparameters: exact ones in `exact`, and in its value the arrays that a compiled step takes."""
+    """The hyperparameters: exact ones in `exact`, and in its value the arrays that a compiled step takes, at `place`."""
 
     def __init__(self, exact, nonfinite):
-        super().__init__((as_arrays(exact), Static(nonfinite)), exact=exact)
+        super().__init__((as_arrays(exact), Static(nonfinite)), exact=exact, place=None)
 
     def put(self, name, witness, exact=None, **static):
         """Take other `exact` options, or another `static` part. `witness` is traced where a trace is on."""
         check_untraced(name, witness)
         self.exact = exact or self.exact
-        self.value = as_arrays(self.exact), replace(self.value[1], **static)
+        self.value = as_arrays(self.exact, self.place), replace(self.value[1], **static)
 
     def renew(self):
         """Take note that other parameters are registered: what is compiled for them is another program."""
-        self.value = as_arrays(self.exact), replace(self.value[1], changes=self.value[1].changes + 1)
+        self.value = as_arrays(self.exact, self.place), replace(self.value[1], changes=self.value[1].changes + 1)
 
 # %% ../nbs/05_1_states.ipynb #c9s0
-def as_arrays(options):
+def as_arrays(options, place=None):
     """Return the :class:`Options` as arrays in the widest precision that JAX has here, rho for each precision."""
     dtypes = {np.dtype(np.float32), working_dtype()}
     rho = {dtype.name: jnp.array(in_parts(options.rho, dtype), dtype) for dtype in dtypes}
-    return Options(rho, *(None if x is None else as_array(x) for x in options[1:]))
+    options = Options(rho, *(None if x is None else as_array(x) for x in options[1:]))
+    return options if place is None else jax.tree.map(lambda x: jax.device_put(np.asarray(x), place), options)
 
 
 def as_array(x):
