@@ -20,7 +20,8 @@ def is_quantity(x):
 
 def bare(x):
     """Return the array in `x`, without its unit."""
-    return jnp.asarray(x.mantissa if is_quantity(x) else x)
+    x = x.mantissa if is_quantity(x) else x
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def enter(x, wide=jnp.float32):

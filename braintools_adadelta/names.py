@@ -74,6 +74,8 @@ def states_in(tree):
 # %% ../nbs/05_2_names.ipynb #c8
 def leaves_of(name, tree):
     """Return {name: leaf} for the leaves of `tree`, the value of the parameter `name`."""
+    if isinstance(tree, jax.Array):
+        return {name: tree}  # as nearly always
     paths = jax.tree.flatten_with_path(tree, is_leaf=is_quantity)[0]
     leaves = {name_of((name, *keys_of(path))): leaf for path, leaf in paths}
     if len(leaves) < len(paths):
@@ -91,7 +93,7 @@ def names_of(leaves):
 
 def like(tree, leaves):
     """Return a tree built as `tree` is, units too, of the given arrays."""
-    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    return leaves[0] if isinstance(tree, jax.Array) else jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
 def without_weak_types(tree):
@@ -233,6 +235,9 @@ def gradient_of(name, keys, value, grads):
             f"no gradient for parameter {name!r}: update() needs one for every registered parameter, under the key that"
             f" it was registered with, and got {got}."
         ) from None
+    arrays = isinstance(grads, jax.Array) and isinstance(value, jax.Array)
+    if arrays and (grads.shape, grads.dtype) == (value.shape, value.dtype):
+        return {name: grads}  # as nearly always
     got, need = (jax.tree.structure(tree, is_leaf=is_quantity) for tree in (grads, value))
     if got != need:
         raise ValueError(

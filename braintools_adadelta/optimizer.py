@@ -176,7 +176,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         self.schedulers = []
         self.opt_state = None
         self.param_states = ParamStates()
-        self.param_groups = [Group({}, self._current_lr, weight_decay)]
+        self.param_groups = [Group(self._options, {}, self._current_lr, weight_decay)]
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
         self._lr_states = compat.states_in(lr)
         self._units = {}
@@ -281,7 +281,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         )
         index = len(self.param_groups)
         lr = compat.append_lr(self, index, lr)
-        group = Group({}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
+        group = Group(self._options, {}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
         self._register(found, group)
@@ -312,10 +312,8 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             state.value = without_weak_types(state.value)  # or the second step would be compiled anew
         self._unlinked -= found.relinked.keys()
         if found.new or found.relinked or group is not self.param_groups[0]:
-            self._options.renew()
-            for one in self.param_groups:
-                one.renew()
-        self._see_layouts(self._layouts_now())
+            self._options.renew([one["weight_decay"] for one in self.param_groups])
+        self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
 
     def _parts_of(self, group):
         """Return the names of all arrays in a parameter group."""
@@ -352,7 +350,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         wanted = [check_sharding("sharding", sharding), check_sharding("accumulator_sharding", accumulator_sharding)]
         lay_out(self, following(self._leaves(), *wanted))
         self.accumulator_sharding = accumulator_sharding
-        self._see_layouts(self._layouts_now())
+        self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
 
     def _leaves(self):
         """Return all arrays in the parameters, by name."""
@@ -361,11 +359,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
 
     def _numbers(self):
         """Return the States that hold single numbers."""
-        return [self.step_count, self.skipped_steps, self._options, *self._lr_states, *(one.decay for one in self.param_groups)]
-
-    def _layouts_now(self):
-        """Return where parameters and accumulators lie."""
-        return layouts_of(self._leaves(), self.opt_state.peek().e_g2)
+        return [self.step_count, self.skipped_steps, self._options, *self._lr_states]
 
     def _see_layouts(self, layouts):
         """Put all else where parameters and accumulators are, and let what is compiled be compiled for the `layouts`."""
@@ -375,7 +369,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             lay_out(self, layouts)
         if layouts != self._layouts:
             self._layouts = layouts
-            self._options.renew()
+            self._options.renew([one["weight_decay"] for one in self.param_groups])
         self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
 
     def _read(self):
@@ -419,7 +413,8 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             raise ValueError("no parameters: call register_trainable_weights() before update().")
         now, layouts = self._read()
         theta, g = now.leaves, gradients(now, self.param_states.keys_under, grads)
-        groups, lrs, decays = self._rates(now)
+        options, decays, _ = self._options.value
+        groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
         # Only what may change is touched: each State costs a compiled loop time.
         counters = [self.step_count, self.skipped_steps][: 1 + skip]
@@ -443,17 +438,17 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
                 check_apart(parameter=theta, gradient=g)
 
         how = {"traced": traced, "several_devices": self._several_devices, "donate": donate}
-        carry_out(calls, write, explain, **how, counts=counts, options=self._options.value[0], skip=skip)
+        carry_out(calls, write, explain, **how, counts=counts, options=options, skip=skip)
 
     def _rates(self, now):
-        """Return, for each parameter group, the names of its arrays, its lr and its decay."""
+        """Return, for each parameter group, the names of its arrays and its lr."""
         groups = tuple(
             tuple(part for name in group["params"] for part in now.parts[name]) for group in self.param_groups
         )
         number = working_dtype().type  # cheaper than an array of JAX's
         lrs = [group["lr"].in_force for group in self.param_groups]
         lrs = [as_array(lr) if isinstance(lr, jax.Array) else number(lr) for lr in lrs]
-        return groups, lrs, [group.decay.value for group in self.param_groups]
+        return groups, lrs
 
     @property
     def param_groups_opt_states(self) -> list:

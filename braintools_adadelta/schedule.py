@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lr_at', 'check_schedule', 'check_real', 'check_lr', 'LRScheduler', 'not_set', 'as_float', 'as_before', 'GroupLR',
-           'Group', 'as_decay']
+           'Group']
 
 # %% ../nbs/05_3_schedule.ipynb #c3
 import math
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import spec
-from .states import OptimState, as_array, check_untraced, is_traced, working_dtype
+from .states import OptimState, as_array, is_traced, working_dtype
 
 # %% ../nbs/05_3_schedule.ipynb #c5
 def lr_at(schedule, count):
@@ -292,10 +292,9 @@ class GroupLR(OptimState):
 class Group(dict):
     """A parameter group: its "params", its "lr" and its "weight_decay", which may be set at any time."""
 
-    def __init__(self, params, lr, weight_decay, **others):
-        decay = spec.check("weight_decay", weight_decay)
-        super().__init__(params=params, lr=lr, weight_decay=decay, **others)
-        self.decay = OptimState(as_decay(decay))
+    def __init__(self, options, params, lr, weight_decay, /, **others):
+        super().__init__(params=params, lr=lr, weight_decay=spec.check("weight_decay", weight_decay), **others)
+        self._options = options  # the State where compiled loops see the decay
 
     def __setitem__(self, key, value):
         if key == "lr" and value is not self["lr"]:
@@ -303,8 +302,7 @@ class Group(dict):
             return
         if key == "weight_decay":
             value = spec.check(key, value)
-            check_untraced(key, self["lr"].value)
-            self.decay.value = as_decay(value)  # which compiled loops see
+            self._options.put_decay(self["lr"].index, value, self["lr"].value)
         super().__setitem__(key, value)
 
     def update(self, *args, **kwargs):
@@ -315,14 +313,7 @@ class Group(dict):
         self.update(other)
         return self
 
-    def renew(self):
-        """Take the decay in the precision that JAX has by now."""
-        self.decay.value = as_decay(self["weight_decay"])
-
     def __reduce__(self):
-        return partial(Group, **self), ()
-
-
-def as_decay(x):
-    """Return the weight decay `x` as a compiled step takes it: in a list, which is empty where it is off."""
-    return [as_array(x)] if x else []
+        own = "params", "lr", "weight_decay"
+        others = {key: x for key, x in self.items() if key not in own}
+        return partial(Group, **others), (self._options, *(self[key] for key in own))

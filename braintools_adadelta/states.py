@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COUNTS_TELL', 'STORED', 'OptimState', 'parts_of', 'is_traced', 'Aliases', 'AccumulatorState', 'do_counts_tell',
-           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_array', 'working_dtype',
-           'check_nonfinite', 'check_dtype', 'check_trace']
+           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_decay', 'put', 'as_array',
+           'working_dtype', 'check_nonfinite', 'check_dtype', 'check_trace']
 
 # %% ../nbs/05_1_states.ipynb #c3
 import sys
@@ -111,7 +111,7 @@ class Static:
     """A part of a State that shapes the program: a pytree without leaves, known when a function is compiled."""
 
     nonfinite: str
-    changes: int = 0  # of what is registered, and in which group
+    registrations: int = 0  # so far: a new one may change what is registered, and in which group
 
 
 def check_untraced(name, witness):
@@ -124,28 +124,65 @@ def check_untraced(name, witness):
 
 
 class OptionState(OptimState):
-    """The hyperparameters: exact ones in `exact`, and in its value the arrays that a compiled step takes, at `place`."""
+    """The hyperparameters: exact ones in `exact`, and in its value what a compiled step takes.
+
+    That is the arrays of those that are common to all groups, the decay of each group, and the :class:`Static` part. They
+    are one State, because each State costs a compiled loop time. The arrays are at `place`, with the parameters.
+    """
 
     def __init__(self, exact, nonfinite):
-        super().__init__((as_arrays(exact), Static(nonfinite)), exact=exact, place=None)
+        value = as_arrays(exact), [as_decay(exact.weight_decay)], Static(nonfinite)
+        super().__init__(value, exact=exact, place=None)
 
     def put(self, name, witness, exact=None, **static):
         """Take other `exact` options, or another `static` part. `witness` is traced where a trace is on."""
         check_untraced(name, witness)
         self.exact = exact or self.exact
-        self.value = as_arrays(self.exact, self.place), replace(self.value[1], **static)
+        _, decays, before = self.value
+        self.take(as_arrays(self.exact), decays, replace(before, **static))
 
-    def renew(self):
-        """Take note that other parameters are registered: what is compiled for them is another program."""
-        self.value = as_arrays(self.exact, self.place), replace(self.value[1], changes=self.value[1].changes + 1)
+    def put_decay(self, index, decay, witness):
+        """Take another weight decay for the parameter group `index`."""
+        check_untraced("weight_decay", witness)
+        common, decays, static = self.value
+        self.take(common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static)
+
+    def renew(self, decays):
+        """Take note that other parameters are registered, and of all `decays`: another program is compiled for them."""
+        static = replace(self.value[2], registrations=self.value[2].registrations + 1)
+        self.take(as_arrays(self.exact), [as_decay(decay) for decay in decays], static)
+
+    def take(self, *value):
+        """Take another value, and put it in its place."""
+        self.value = put(value, self.place)
 
 # %% ../nbs/05_1_states.ipynb #c9s0
-def as_arrays(options, place=None):
-    """Return the :class:`Options` as arrays in the widest precision that JAX has here, rho for each precision."""
+def as_arrays(options):
+    """Return the :class:`Options`, but for the decay, as arrays in the widest precision here, rho for each precision."""
     dtypes = {np.dtype(np.float32), working_dtype()}
     rho = {dtype.name: jnp.array(in_parts(options.rho, dtype), dtype) for dtype in dtypes}
-    options = Options(rho, *(None if x is None else as_array(x) for x in options[1:]))
-    return options if place is None else jax.tree.map(lambda x: jax.device_put(np.asarray(x), place), options)
+    others = (None if x is None else as_array(x) for x in options._replace(weight_decay=None)[1:])
+    return Options(rho, *others)
+
+
+def as_decay(x):
+    """Return the weight decay `x` as a compiled step takes it: in a list, which is empty where it is off."""
+    return [as_array(x)] if x else []
+
+
+def put(tree, place):
+    """Return the arrays in `tree` at `place`, a sharding; None is wherever JAX puts a new array."""
+
+    def one(x):
+        if not isinstance(x, jax.Array) or x.sharding == place or (place is None and not x.committed):
+            return x
+        if place is None:
+            return jnp.asarray(np.asarray(x))
+        # What each process has for itself becomes one array that they share.
+        apart = x.is_fully_addressable and not place.is_fully_addressable
+        return jax.device_put(np.asarray(x) if apart else x, place)
+
+    return jax.tree.map(one, tree)
 
 
 def as_array(x):
