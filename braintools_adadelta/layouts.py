@@ -82,7 +82,8 @@ def layouts_of(theta, e_g2, known=()):
 def everywhere(layouts):
     """Return where single numbers go: whole on each device of the mesh; None if there is no mesh, or more than one."""
     places = [place for _, one in layouts for place in one[:2]]
-    if not places or None in places or len({frozenset(place.device_set) for place in places}) > 1:
+    on_mesh = bool(places) and all(isinstance(place, NamedSharding) for place in places)
+    if not on_mesh or len({frozenset(place.device_set) for place in places}) > 1:
         return None
     return NamedSharding(places[0].mesh, PartitionSpec())
 
@@ -155,7 +156,9 @@ def lay_out(optimizer, layouts):
     writes.append((optimizer.opt_state, ours, memory))
     writes += [(state, state.value, put(state.value, place)) for state in optimizer._numbers()]
     same = lambda old, new: all(map(operator.is_, jax.tree.leaves(old), jax.tree.leaves(new)))
+    given = optimizer.opt_state.aliases.given
     write_all([(state, new) for state, old, new in writes if not same(old, new)])
+    optimizer.opt_state.aliases.given = given
     optimizer._options.place = place
 
 
@@ -171,5 +174,6 @@ def following(parameters, sharding=None, accumulator_sharding=None):
                 " function of name and shape, which may give each its own."
             )
         under = accumulator_sharding and chosen("accumulator_sharding", accumulator_sharding, name, shape)
-        found[name] = Layout(on, under or on, shape)
+        is_there = under and on and under.device_set == on.device_set
+        found[name] = Layout(on, under if is_there else on, shape)
     return tuple(found.items())

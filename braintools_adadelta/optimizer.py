@@ -34,7 +34,7 @@ from braintools_adadelta.options import (
     nonfinite_policy,
 )
 from .registry import Match, ParamStates, gradients, match_states, read
-from .saving import restore, snapshot
+from .saving import check_restored, restore, snapshot
 from .schedule import Group, GroupLR, LRScheduler, check_lr
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -352,6 +352,14 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         self.accumulator_sharding = accumulator_sharding
         self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
 
+    def _come_together(self):
+        """Let what has been loaded follow parameters that have been moved, or at least the numbers."""
+        leaves, e_g2 = self._leaves(), self.opt_state.peek().e_g2
+        apart = lambda name: len(device_sets_of(parameter={name: leaves[name]}, accumulator={name: e_g2[name]})) > 1
+        if any(map(apart, leaves)):
+            lay_out(self, following(leaves, None, self.accumulator_sharding))
+        self._see_layouts(layouts_of(leaves, self.opt_state.peek().e_g2))
+
     def _leaves(self):
         """Return all arrays in the parameters, by name."""
         states = self.param_states.items()
@@ -372,8 +380,24 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             self._options.renew([one["weight_decay"] for one in self.param_groups])
         self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
 
+    def _check_given(self):
+        """Refuse accumulators that were put into their State from outside, by Orbax say, if they are damaged.
+
+        They are looked at once, before the first step that takes them, and in a compiled one when it is traced.
+        """
+        given = self.opt_state.newly_given()
+        if given is None:
+            return
+        try:
+            with jax.ensure_compile_time_eval():
+                check_restored(given, self._leaves(), self.accumulator_dtype)
+        except Exception:
+            self.opt_state.aliases.given = True
+            raise
+
     def _read(self):
         """Return the values of the parameters, and where they and their accumulators lie on a mesh."""
+        self._check_given()
         now = read(self.param_states, self._units, self.opt_state.peek().e_g2)
         layouts = layouts_of(now.leaves, self.opt_state.peek().e_g2, self._layouts)
         if layouts == self._layouts or is_traced(now.leaves, self.opt_state.peek()):
@@ -430,7 +454,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             parameters = now.writes(self.param_states, moved)
             counted = zip(counters, counts, strict=True)
             write_all([(self.opt_state, Accumulators(*memory)), *parameters, *counted], forgiven)
-            self.opt_state.aliases.possible = traced  # what came of an eager call nobody else has
+            self.opt_state.aliases.possible = self.opt_state.aliases.given = traced  # nobody else has what is new
 
         def explain():
             check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)

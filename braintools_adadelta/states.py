@@ -42,6 +42,7 @@ class Aliases:
     """Whether anybody else may hold the accumulators: somebody was given them, or gave them."""
 
     possible = False
+    given = False  # by somebody else, and not looked at since
 
 
 class AccumulatorState(OptimState):
@@ -57,12 +58,23 @@ class AccumulatorState(OptimState):
 
     @value.setter
     def value(self, value):
-        self.aliases.possible = True
+        self.aliases.possible = self.aliases.given = True
         OptimState.value.fset(self, value)
 
     def restore_value(self, value):
-        self.aliases.possible = True
+        self.aliases.possible = self.aliases.given = True
         super().restore_value(value)
+
+    def newly_given(self):
+        """Return the accumulators if somebody else has given them, and this is asked for the first time; or None.
+
+        In a trace, where they have no numbers, these are still there as long as nobody has asked for the value.
+        """
+        now = vars(self)["_value"]
+        if not self.aliases.given or is_traced(now):
+            return None
+        self.aliases.given = False
+        return now
 
     def peek(self):
         """Return the accumulators to somebody who will not keep them."""
