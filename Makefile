@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy clean
+.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants docs links wheel lowest conformance-all accuracy bench bench-against clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -109,6 +109,26 @@ accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools besid
 	@$(call install,build/venv-accuracy,test,-c constraints.txt) \
 		&& build/venv-accuracy/bin/pip install -qq $$($(BIN)/python tools/conformance.py --requirements torch)
 	build/venv-accuracy/bin/python tools/accuracy.py
+
+# The sympy and mpmath of the pins are those of the docs; torch wants others. BENCH=--quick takes less than a minute.
+# With CLONES, a folder of clones as tools/ecosystem.toml names them, whole training steps of programs are measured too.
+BENCH_BIN := build/venv-bench/bin
+build/venv-bench/.ready: pyproject.toml constraints.txt
+	$(call section,'environment in build/venv-bench from $(PYTHON), with torch')
+	@mkdir -p build && rm -rf build/venv-bench && $(call venv,build/venv-bench)
+	@grep -vE '^(sympy|mpmath)==' constraints.txt >build/bench-constraints.txt
+	@$(call install,build/venv-bench,bench,-c build/bench-constraints.txt) && touch $@
+
+bench: build/venv-bench/.ready  ## time ours, the peers and the machine's limit in turns (a quarter of an hour); write docs/results/benchmark.md
+	$(if $(CLONES),$(BENCH_BIN)/pip install -qq pinnx prettytable)
+	$(BENCH_BIN)/adadelta-bench --out docs/results $(if $(CLONES),--programs tools/ecosystem.toml $(CLONES)) $(BENCH)
+
+bench-against: build/venv-bench/.ready  ## compare with the version at COMMIT=..., in one run; write build/bench
+	@[ -n "$(COMMIT)" ] || { echo "say which version: make bench-against COMMIT=main~1"; exit 1; }
+	@rm -rf build/bench-against && git worktree prune && git worktree add --detach build/bench-against $(COMMIT)
+	$(BENCH_BIN)/adadelta-bench --only limit braintools_adadelta braintools --section memory large small first import \
+		--against $(COMMIT)=build/bench-against --out build/bench $(BENCH); code=$$?; \
+		git worktree remove --force build/bench-against; exit $$code
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis

@@ -134,12 +134,13 @@ def across(collective, xs, axes):
 def largest(gs, axes=()):
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
-    return stacked(across(lax.pmax, [jnp.max(jnp.abs(g), initial=0).astype(wide) for g in gs], axes))[-1]
+    top = lambda g: lax.reduce(jnp.abs(g), np.zeros((), g.dtype), lax.max, tuple(range(g.ndim)))
+    return stacked(across(lax.pmax, [top(g).astype(wide) for g in gs], axes))[-1]
 
 
 def scale_to_one(top):
     """Return a power of two near 1 / `top` whose inverse is also a normal number."""
-    far = 2.0 ** (jnp.finfo(top.dtype).maxexp - 3)
+    far = top.dtype.type(2) ** (jnp.finfo(top.dtype).maxexp - 3)
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 

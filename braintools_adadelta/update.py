@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STATIC', 'MANY', 'LARGE', 'BUNDLE', 'update_copying', 'update_in_place', 'finite_in', 'largest_in', 'squares_in',
            'all_of', 'largest_of', 'sum_of', 'scale_of', 'root_of', 'in_scalars', 'update_all', 'update_some',
-           'gradients_inside', 'survey', 'is_for_blocks', 'count_on', 'bundles_of', 'calls_of', 'merged', 'measure',
-           'folded', 'gradients_in', 'in_one_dtype', 'compiled_for', 'on_mesh', 'carry_out']
+           'true_but_hidden', 'gradients_inside', 'survey', 'is_for_blocks', 'count_on', 'bundles_of', 'calls_of',
+           'merged', 'measure', 'folded', 'gradients_in', 'in_one_dtype', 'compiled_for', 'on_mesh', 'carry_out']
 
 # %% ../nbs/05_5_update.ipynb #c3
 from functools import lru_cache, partial
@@ -50,7 +50,7 @@ def update_all(theta, g, before, lrs, counts, options, decays, measured=None, *,
     if measured is None:
         measured = survey(gradients_inside(theta, g, before)[0], options, skip)
     n, keep = measured[0], measured[1] if skip else True
-    advance = partial(update_some, lr=lr, options=options, n=n, keep=keep, at=at)
+    advance = partial(update_some, lr=lr, options=options, n=n, keep=keep if skip else true_but_hidden(), at=at)
     large = [name for name in theta if name not in at and is_for_blocks(theta[name], g[name])]
     others = [name for name in theta if name not in large]
     pick = lambda names: [{name: tree[name] for name in names} for tree in (g, *before, theta)]
@@ -76,14 +76,17 @@ def update_some(g, e_g2, e_delta2, theta, *, lr, options, n, keep, at):
     own = lambda tree: {name: tree[name] for name in theta}
     options = options._replace(weight_decay=own(options.weight_decay))
     after = step(inside, gradients, memory, own(lr), options, n)
-    theta = {name: bare(x) for name, x in theta.items()}
-    moved = {name: laid(leave(x, theta[name]), at[name].theta) for name, x in after.theta.items()}
-    memory = jax.tree.map(
-        lambda x, e: store(x, e.dtype), Accumulators(after.e_g2, after.e_delta2), before
-    )
-    memory = [{name: laid(x, at[name].memory) for name, x in tree.items()} for tree in memory]
-    kept = lambda new, old: new if keep is True else jnp.where(keep, new, old)
-    return jax.tree.map(kept, (*memory, moved), (*before, theta))
+    chosen = lambda new, old: jax.lax.select(keep, new, old)
+    *memory, moved = jax.tree.map(chosen, (after.e_g2, after.e_delta2, after.theta), (*memory, inside))
+    e_g2, e_delta2 = jax.tree.map(lambda x, e: store(x, e.dtype), tuple(memory), tuple(before))
+    e_g2, e_delta2 = ({name: laid(x, at[name].memory) for name, x in tree.items()} for tree in (e_g2, e_delta2))
+    return e_g2, e_delta2, {name: laid(leave(x, bare(theta[name])), at[name].theta) for name, x in moved.items()}
+
+
+def true_but_hidden():
+    """Return True, which the compiler for a TPU is not told: to choose the results by it, it computes them in one pass."""
+    hidden = lambda: jax.lax.optimization_barrier(jnp.array(True))
+    return jax.lax.platform_dependent(tpu=hidden, default=lambda: jnp.array(True))
 
 # %% ../nbs/05_5_update.ipynb #c5s1
 def gradients_inside(theta, g, before):

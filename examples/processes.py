@@ -152,7 +152,10 @@ def lines_of(folder, rank):
 
 
 def launch(folder, processes, layout, steps, kill=None):
-    """Train in so many processes; kill one, (rank, step), when it has come that far. Return the seconds the others took to end."""
+    """Train in so many processes; kill one, (rank, step), when it has come that far.
+
+    Return the seconds that the others then took to end, or None if all went well.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path in Path(folder).glob("process-*"):
         path.unlink()
@@ -187,8 +190,8 @@ def watch(folder, children, kill):
         if failed and gone is None:
             gone = time.monotonic()
             print(
-                f"process {failed[0]} has ended with status {children[failed[0]].returncode}: the others cannot go on and"
-                f" end within {GRACE} s. Start again to go on from the last checkpoint in {folder}."
+                f"process {failed[0]} has ended with status {children[failed[0]].returncode}: the others cannot go on"
+                f" and end within {GRACE} s. Start again to go on from the last checkpoint in {folder}."
             )
         if gone and time.monotonic() - gone > GRACE:
             for child in children:
@@ -213,7 +216,7 @@ def check(folder, processes, steps):
 
 
 def alone(folder):
-    """Say whether an optimizer in this process alone, given the same gradients, comes to the same parameters, bit by bit."""
+    """Say whether one optimizer alone, given the same gradients, comes to the same parameters, bit by bit."""
     import brainstate
     import jax.numpy as jnp
 

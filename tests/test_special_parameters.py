@@ -54,6 +54,20 @@ def test_sixteen_bit_parameters_are_rounded_once():
             jax.tree.map(np.testing.assert_array_equal, ours.opt_state.value, exact.opt_state.value)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_clip_by_norm_takes_narrow_parameters_where_float64_is_enabled(dtype):
+    """And moves them as it does elsewhere."""
+    results = []
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            w = state(1.0, 2.0, dtype=dtype)
+            g = jnp.array([3.0, 4.0], dtype)
+            Adadelta(grad_clip_norm=1.0).register_trainable_weights({"w": w}).update({"w": g})
+            assert w.value.dtype == dtype
+            results.append(np.asarray(w.value, np.float32))
+    np.testing.assert_array_equal(*results)
+
+
 # ------------------------------------------------------------------------------------------------------- accumulators
 
 

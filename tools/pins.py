@@ -10,7 +10,8 @@ HEAD = """\
 # a condition holds for the Pythons that meet it; any other line holds for all.
 """
 
-resolve = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--all-extras"]
-resolve += ["--no-annotate", "--no-header", "--upgrade", "pyproject.toml"]
+# torch, in the extra of the benchmark, wants another sympy than the rest.
+resolve = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+resolve += ["--extra", "dev", "--extra", "orbax", "--no-annotate", "--no-header", "--upgrade", "pyproject.toml"]
 pins = subprocess.run([sys.executable, "-m", *resolve], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 (ROOT / "constraints.txt").write_text(HEAD + pins)

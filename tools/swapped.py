@@ -45,9 +45,8 @@ def nudge(x):
     return jnp.nextafter(x, jnp.inf) if jnp.isrealobj(x) else x
 
 
-def adapted(cls, variant, fixed_lr, known):
-    """Return an Adadelta that takes the arguments of `cls`. It adds what it is given to train to `known`."""
-    base = Adadelta if variant == "ours" else optim.Adadelta
+def adapted(cls, base, fixed_lr, known, nudged):
+    """Return an Adadelta, `base`, that takes the arguments of `cls`. It adds what it is given to train to `known`."""
     arguments = inspect.signature(cls.__init__)
 
     class Adapted(base):
@@ -61,7 +60,7 @@ def adapted(cls, variant, fixed_lr, known):
         def register_trainable_weights(self, states):
             for state in jax.tree.leaves(states, is_leaf=lambda x: isinstance(x, brainstate.State)):
                 if all(state is not one for one, _ in known):
-                    if variant == "nudged":
+                    if nudged:
                         state.value = jax.tree.map(nudge, state.value)
                     known.append((state, arrays(state)))
             return super().register_trainable_weights(states)
@@ -69,18 +68,31 @@ def adapted(cls, variant, fixed_lr, known):
     return Adapted
 
 
-def main(path, patches, variant, lr):
-    """Run the program at `path` with the same seeds every time."""
-    make, seeds, known = np.random.default_rng, itertools.count(), []
+def swap(base, lr, known=None, nudged=False):
+    """Put `base` in the place of every optimizer of braintools."""
+    known = [] if known is None else known
+    for name, cls in list(vars(optim).items()):
+        if isinstance(cls, type) and issubclass(cls, optim.OptaxOptimizer) and cls is not optim.OptaxOptimizer:
+            setattr(optim, name, adapted(cls, base, lr, known, nudged))
+
+
+def execute(path, patches):
+    """Run the program at `path` with the same seeds every time; return its names."""
+    make, seeds = np.random.default_rng, itertools.count()
     np.random.default_rng = lambda seed=None: make(next(seeds) if seed is None else seed)
     for seed in random.seed, np.random.seed, brainstate.random.seed:
         seed(0)
-    for name, cls in list(vars(optim).items()):
-        if isinstance(cls, type) and issubclass(cls, optim.OptaxOptimizer) and cls is not optim.OptaxOptimizer:
-            setattr(optim, name, adapted(cls, variant, lr, known))
     sys.path[0], sys.argv = str(Path(path).parent), [path]
+    space = {"__name__": "__main__", "__file__": path}
+    exec(compile(source(Path(path), patches), path, "exec"), space)
+    return space
+
+
+def main(path, patches, variant, lr):
+    known = []
+    swap(Adadelta if variant == "ours" else optim.Adadelta, lr, known, variant == "nudged")
     try:
-        exec(compile(source(Path(path), patches), path, "exec"), {"__name__": "__main__", "__file__": path})
+        execute(path, patches)
     finally:
         pairs = [pair for state, start in known for pair in zip(start, arrays(state), strict=True)]
         np.savez("parameters.npz", *(x for pair in pairs for x in pair))
