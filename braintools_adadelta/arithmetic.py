@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['weights', 'in_parts', 'split', 'dot', 'saturate', 'Ratio', 'ratio', 'power_of_two', 'Norm', 'Factor', 'norm',
-           'largest', 'scale_to_one', 'sums_of_squares', 'stacked', 'wider']
+           'across', 'largest', 'scale_to_one', 'sums_of_squares', 'stacked', 'wider']
 
 # %% ../nbs/02a_arithmetic.ipynb #a3
 from fractions import Fraction
@@ -116,17 +116,26 @@ class Factor(NamedTuple):
         return (g.astype(self.rest.dtype) * self.scale * self.rest).astype(g.dtype)
 
 
-def norm(gs):
-    """Return the :class:`Norm` over all arrays of `gs`. It neither overflows nor vanishes, whatever their size."""
-    scale = scale_to_one(largest(gs))
-    return Norm(lax.optimization_barrier(jnp.sqrt(jnp.sum(sums_of_squares(gs, scale)))), scale)
+def norm(gs, axes=()):
+    """Return the :class:`Norm` over all arrays of `gs`. It neither overflows nor vanishes, whatever their size.
+
+    Inside ``shard_map`` an array may be the piece of one device. Then `axes` has, for each array, the names of the axes
+    of the mesh along which it was cut.
+    """
+    scale = scale_to_one(largest(gs, axes))
+    return Norm(lax.optimization_barrier(jnp.sqrt(jnp.sum(sums_of_squares(gs, scale, axes)))), scale)
 
 
-def largest(gs):
+def across(collective, xs, axes):
+    """Return the scalars `xs`, each of one piece, as the `collective` makes them of all pieces along its `axes`."""
+    return [collective(x, names) if names else x for x, names in zip(xs, axes or [()] * len(xs), strict=True)]
+
+
+def largest(gs, axes=()):
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
     top = lambda g: lax.reduce(jnp.abs(g), np.zeros((), g.dtype), lax.max, tuple(range(g.ndim)))
-    return stacked([top(g).astype(wide) for g in gs])[-1]
+    return stacked(across(lax.pmax, [top(g).astype(wide) for g in gs], axes))[-1]
 
 
 def scale_to_one(top):
@@ -135,9 +144,9 @@ def scale_to_one(top):
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 
-def sums_of_squares(gs, scale):
+def sums_of_squares(gs, scale, axes=()):
     """Return the sum of squares of each array in `gs`, after scaling."""
-    return stacked([jnp.sum(jnp.square(g.astype(scale.dtype) * scale)) for g in gs])
+    return stacked(across(lax.psum, [jnp.sum(jnp.square(g.astype(scale.dtype) * scale)) for g in gs], axes))
 
 
 def stacked(xs):

@@ -174,7 +174,8 @@ def check_devices(**trees):
             raise ValueError(
                 f"there is {' and '.join(sets.values())}: a parameter, its gradient and its accumulators must be on the"
                 " same devices, and with grad_clip_norm or nonfinite='skip' all parameters must. Put them there, or shard"
-                " all over one mesh (jax.sharding), or take an optimizer for each device."
+                " all over one mesh (jax.sharding), or take an optimizer for each device; after parameters have been moved,"
+                " optimizer.move_to() brings all else to them."
             )
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from . import compat, spec, states
 from .copying import Copyable
-from .leaf import enter
+from .layouts import check_sharding, following, lay_out, layouts_of, start_at
 from braintools_adadelta.names import (
     check_apart,
     check_devices,
@@ -34,7 +34,7 @@ from braintools_adadelta.options import (
     nonfinite_policy,
 )
 from .registry import Match, ParamStates, gradients, match_states, read
-from .saving import restore, snapshot
+from .saving import check_restored, restore, snapshot
 from .schedule import Group, GroupLR, LRScheduler, check_lr
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -48,7 +48,7 @@ from braintools_adadelta.states import (
     working_dtype,
     write_all,
 )
-from .transform import Accumulators, Options, start
+from .transform import Accumulators, Options
 from .update import calls_of, carry_out, merged
 
 # %% ../nbs/05_optimizer.ipynb #c7
@@ -85,6 +85,9 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     accumulator_dtype : dtype, optional, keyword-only
         X2: the format in which accumulators are stored; by default that of the parameter, but at least float32.
         The arithmetic is in the widest of the two and float32.
+    accumulator_sharding : jax.sharding.Sharding or callable, optional, keyword-only
+        How accumulators are spread over devices, by default as their parameters are: a sharding for those that it cuts
+        into equal pieces, or a function of name and shape that gives one, or None.
 
     Raises
     ------
@@ -138,7 +141,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     """
 
     __signature__ = Signature()
-    graph_invisible_attrs = ("_units", "_options", "_unlinked", "param_groups")
+    graph_invisible_attrs = ("_units", "_options", "_unlinked", "param_groups", "_layouts", "accumulator_sharding")
 
     def __init__(
         self,
@@ -151,8 +154,10 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         *,
         nonfinite: str = "propagate",
         accumulator_dtype: Any = None,
+        accumulator_sharding: Any = None,
     ):
         self.accumulator_dtype = check_dtype(accumulator_dtype)
+        self.accumulator_sharding = check_sharding("accumulator_sharding", accumulator_sharding)
         given = Options(rho, eps, weight_decay, grad_clip_norm, grad_clip_value)._asdict()
         options = Options(**{name: spec.check(name, x) for name, x in given.items()})
         self._options = OptionState(options, check_nonfinite(nonfinite))
@@ -176,6 +181,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         self._lr_states = compat.states_in(lr)
         self._units = {}
         self._several_devices = False  # if so, no compiled call can take all parameters
+        self._layouts = ()  # where arrays lay when they were last seen outside of a trace, if on a mesh
         self._unlinked = set()  # names whose States stand in for those of a model, after a copy
         lr.attach_optimizer(self)
         compat.start_as_arrays(lr)
@@ -292,15 +298,12 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         parts = {}
         for name, (_, state) in found.new.items():
             parts |= leaves_of(name, state.value)
-        zeros = start({part: enter(leaf) for part, leaf in parts.items()})
-        if self.accumulator_dtype is not None:
-            zeros = jax.tree.map(lambda x: x.astype(self.accumulator_dtype), zeros)
+        zeros = start_at(self.accumulator_sharding, parts, self.accumulator_dtype)
         if self.opt_state is None:
             self.opt_state = AccumulatorState(zeros)
         else:
             both = zip(self.opt_state.peek(), zeros, strict=True)
             self.opt_state.value = Accumulators(*(old | added for old, added in both))
-        self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
         self._units |= {part: unit_of(leaf) for part, leaf in parts.items()}
         for name, (keys, state) in (found.new | found.relinked).items():
             home = next((one for one in self.param_groups if name in one["params"]), group)
@@ -310,10 +313,97 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         self._unlinked -= found.relinked.keys()
         if found.new or found.relinked or group is not self.param_groups[0]:
             self._options.renew([one["weight_decay"] for one in self.param_groups])
+        self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
 
     def _parts_of(self, group):
         """Return the names of all arrays in a parameter group."""
         return [part for name, state in group["params"].items() for part in leaves_of(name, state.value)]
+
+    # ------------------------------------------------------------------- devices
+
+    def move_to(self, sharding: Any = None, accumulator_sharding: Any = None) -> None:
+        """Go on elsewhere, or laid out otherwise: move parameters, accumulators, counts, learning rates and options.
+
+        Parameters
+        ----------
+        sharding : jax.sharding.Sharding or callable, optional
+            Where the parameters go: a sharding for all, or a function of name and shape that gives one. By default
+            they stay, wherever they have been put by hand, and all else comes to them.
+        accumulator_sharding : jax.sharding.Sharding or callable, optional
+            As in the constructor, whose argument it takes the place of.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of them is no sharding, or cannot cut an array into equal pieces; if it is done inside ``jit``.
+            Nothing is moved then.
+
+        Examples
+        --------
+        >>> w = brainstate.ParamState(jnp.ones(8))
+        >>> optimizer = Adadelta().register_trainable_weights({"w": w})
+        >>> optimizer.move_to(jax.sharding.SingleDeviceSharding(jax.devices()[-1]))
+        """
+        if self.opt_state is None:
+            raise ValueError("no parameters: call register_trainable_weights() before move_to().")
+        check_trace(self.step_count, "a run cannot be moved")
+        wanted = [check_sharding("sharding", sharding), check_sharding("accumulator_sharding", accumulator_sharding)]
+        lay_out(self, following(self._leaves(), *wanted))
+        self.accumulator_sharding = accumulator_sharding
+        self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
+
+    def _come_together(self):
+        """Let what has been loaded follow parameters that have been moved, or at least the numbers."""
+        leaves, e_g2 = self._leaves(), self.opt_state.peek().e_g2
+        apart = lambda name: len(device_sets_of(parameter={name: leaves[name]}, accumulator={name: e_g2[name]})) > 1
+        if any(map(apart, leaves)):
+            lay_out(self, following(leaves, None, self.accumulator_sharding))
+        self._see_layouts(layouts_of(leaves, self.opt_state.peek().e_g2))
+
+    def _leaves(self):
+        """Return all arrays in the parameters, by name."""
+        states = self.param_states.items()
+        return {part: leaf for name, state in states for part, leaf in leaves_of(name, state.value).items()}
+
+    def _numbers(self):
+        """Return the States that hold single numbers."""
+        return [self.step_count, self.skipped_steps, self._options, *self._lr_states]
+
+    def _see_layouts(self, layouts):
+        """Put all else where parameters and accumulators are, and let what is compiled be compiled for the `layouts`."""
+        if is_traced(self._leaves(), self.opt_state.peek()):
+            return
+        if layouts or self._layouts:
+            lay_out(self, layouts)
+        if layouts != self._layouts:
+            self._layouts = layouts
+            self._options.renew([one["weight_decay"] for one in self.param_groups])
+        self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
+
+    def _check_given(self):
+        """Refuse accumulators that were put into their State from outside, by Orbax say, if they are damaged.
+
+        They are looked at once, before the first step that takes them, and in a compiled one when it is traced.
+        """
+        given = self.opt_state.newly_given()
+        if given is None:
+            return
+        try:
+            with jax.ensure_compile_time_eval():
+                check_restored(given, self._leaves(), self.accumulator_dtype)
+        except Exception:
+            self.opt_state.aliases.given = True
+            raise
+
+    def _read(self):
+        """Return the values of the parameters, and where they and their accumulators lie on a mesh."""
+        self._check_given()
+        now = read(self.param_states, self._units, self.opt_state.peek().e_g2)
+        layouts = layouts_of(now.leaves, self.opt_state.peek().e_g2, self._layouts)
+        if layouts == self._layouts or is_traced(now.leaves, self.opt_state.peek()):
+            return now, layouts
+        self._see_layouts(layouts)
+        return read(self.param_states, self._units, self.opt_state.peek().e_g2), layouts
 
     # --------------------------------------------------------------------- steps
 
@@ -345,7 +435,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         """
         if self.opt_state is None:
             raise ValueError("no parameters: call register_trainable_weights() before update().")
-        now = read(self.param_states, self._units, self.opt_state.peek().e_g2)
+        now, layouts = self._read()
         theta, g = now.leaves, gradients(now, self.param_states.keys_under, grads)
         options, decays, _ = self._options.value
         groups, lrs = self._rates(now)
@@ -357,14 +447,14 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         # Above this line no local may hold the accumulators, or a part of them: references are counted to see whether
         # they can be donated, and one more turns that off. Nothing would fail; every step would copy them.
         before = self.opt_state.peek() if traced else self.opt_state.for_donation()
-        calls = calls_of(theta, g, before, lrs, decays, groups, in_one=self._several_devices)
+        calls = calls_of(theta, g, before, lrs, decays, groups, layouts, in_one=self._several_devices)
 
         def write(results, forgiven=()):
             memory, moved, counts = merged(calls, results)
             parameters = now.writes(self.param_states, moved)
             counted = zip(counters, counts, strict=True)
             write_all([(self.opt_state, Accumulators(*memory)), *parameters, *counted], forgiven)
-            self.opt_state.aliases.possible = traced  # what came of an eager call nobody else has
+            self.opt_state.aliases.possible = self.opt_state.aliases.given = traced  # nobody else has what is new
 
         def explain():
             check_devices(parameter=theta, gradient=g, accumulator=before.e_g2)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COUNTS_TELL', 'STORED', 'OptimState', 'parts_of', 'is_traced', 'Aliases', 'AccumulatorState', 'do_counts_tell',
-           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_decay', 'as_array', 'working_dtype',
-           'check_nonfinite', 'check_dtype', 'check_trace']
+           'write_all', 'Static', 'check_untraced', 'OptionState', 'as_arrays', 'as_decay', 'put', 'as_array',
+           'working_dtype', 'check_nonfinite', 'check_dtype', 'check_trace']
 
 # %% ../nbs/05_1_states.ipynb #c3
 import sys
@@ -42,6 +42,7 @@ class Aliases:
     """Whether anybody else may hold the accumulators: somebody was given them, or gave them."""
 
     possible = False
+    given = False  # by somebody else, and not looked at since
 
 
 class AccumulatorState(OptimState):
@@ -57,12 +58,23 @@ class AccumulatorState(OptimState):
 
     @value.setter
     def value(self, value):
-        self.aliases.possible = True
+        self.aliases.possible = self.aliases.given = True
         OptimState.value.fset(self, value)
 
     def restore_value(self, value):
-        self.aliases.possible = True
+        self.aliases.possible = self.aliases.given = True
         super().restore_value(value)
+
+    def newly_given(self):
+        """Return the accumulators if somebody else has given them, and this is asked for the first time; or None.
+
+        In a trace, where they have no numbers, these are still there as long as nobody has asked for the value.
+        """
+        now = vars(self)["_value"]
+        if not self.aliases.given or is_traced(now):
+            return None
+        self.aliases.given = False
+        return now
 
     def peek(self):
         """Return the accumulators to somebody who will not keep them."""
@@ -127,29 +139,34 @@ class OptionState(OptimState):
     """The hyperparameters: exact ones in `exact`, and in its value what a compiled step takes.
 
     That is the arrays of those that are common to all groups, the decay of each group, and the :class:`Static` part. They
-    are one State, because each State costs a compiled loop time.
+    are one State, because each State costs a compiled loop time. The arrays are at `place`, with the parameters.
     """
 
     def __init__(self, exact, nonfinite):
-        super().__init__((as_arrays(exact), [as_decay(exact.weight_decay)], Static(nonfinite)), exact=exact)
+        value = as_arrays(exact), [as_decay(exact.weight_decay)], Static(nonfinite)
+        super().__init__(value, exact=exact, place=None)
 
     def put(self, name, witness, exact=None, **static):
         """Take other `exact` options, or another `static` part. `witness` is traced where a trace is on."""
         check_untraced(name, witness)
         self.exact = exact or self.exact
         _, decays, before = self.value
-        self.value = as_arrays(self.exact), decays, replace(before, **static)
+        self.take(as_arrays(self.exact), decays, replace(before, **static))
 
     def put_decay(self, index, decay, witness):
         """Take another weight decay for the parameter group `index`."""
         check_untraced("weight_decay", witness)
         common, decays, static = self.value
-        self.value = common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static
+        self.take(common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static)
 
     def renew(self, decays):
         """Take note that other parameters are registered, and of all `decays`: another program is compiled for them."""
         static = replace(self.value[2], registrations=self.value[2].registrations + 1)
-        self.value = as_arrays(self.exact), [as_decay(decay) for decay in decays], static
+        self.take(as_arrays(self.exact), [as_decay(decay) for decay in decays], static)
+
+    def take(self, *value):
+        """Take another value, and put it in its place."""
+        self.value = put(value, self.place)
 
 # %% ../nbs/05_1_states.ipynb #c9s0
 def as_arrays(options):
@@ -163,6 +180,21 @@ def as_arrays(options):
 def as_decay(x):
     """Return the weight decay `x` as a compiled step takes it: in a list, which is empty where it is off."""
     return [as_array(x)] if x else []
+
+
+def put(tree, place):
+    """Return the arrays in `tree` at `place`, a sharding; None is wherever JAX puts a new array."""
+
+    def one(x):
+        if not isinstance(x, jax.Array) or x.sharding == place or (place is None and not x.committed):
+            return x
+        if place is None:
+            return jnp.asarray(np.asarray(x))
+        # What each process has for itself becomes one array that they share.
+        apart = x.is_fully_addressable and not place.is_fully_addressable
+        return jax.device_put(np.asarray(x) if apart else x, place)
+
+    return jax.tree.map(one, tree)
 
 
 def as_array(x):

@@ -1,5 +1,6 @@
 """Checkpoints: a run resumes bit by bit, what is refused and why, Trainer, Orbax, a process killed while it saves."""
 
+import pickle
 import subprocess
 import sys
 from importlib.metadata import version
@@ -546,6 +547,92 @@ def test_all_that_is_needed_to_go_on_is_in_the_states(lr, through, tmp_path):
     for each in (ours, again):
         each.update(GRADS), each.lr_scheduler.step(), each.update(GRADS)
     same(everything(again), everything(ours))
+
+
+# ------------------------------------------------------------------------------------------------------------ damage
+
+
+def damaged(accumulators, field, name, change):
+    """Return the accumulators with what `change` makes of one of them."""
+    trees = {key: dict(tree) for key, tree in accumulators._asdict().items()}
+    trees[field][name] = change(trees[field][name])
+    return type(accumulators)(**trees)
+
+
+DAMAGE = {  # of what was restored into the State
+    "negative": (lambda x: x.at[0].set(-1.0), "'e_g2.a' is not allowed: it is negative in places"),
+    "NaN": (lambda x: x.at[1].set(jnp.nan), "'e_g2.a' is not allowed: it is not a number .NaN. where its parameter is"),
+    "shape": (lambda x: x[:1], r"do not fit .* got \['float32 of shape \(1,\)'\], need .* shape \(2,\)"),
+    "dtype": (lambda x: x.astype("float16"), r"got \['float16 of shape \(2,\)'\], need \['float32 of shape"),
+    "numpy": (lambda x: np.asarray(x) - 99, "'e_g2.a' is not allowed: it is negative in places"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_was_put_into_the_state_of_the_accumulators_is_looked_at(kind):
+    change, message = DAMAGE[kind]
+    ours = trained(0.5)
+    good = ours.opt_state.value
+    ours.opt_state.value = damaged(good, "e_g2", "a", change)
+    before = {name: s.value for name, s in ours.param_states.items()}
+    for _ in range(2):  # it stays refused
+        with pytest.raises(ValueError, match=message):
+            ours.update(GRADS)
+    same({name: s.value for name, s in ours.param_states.items()}, before)
+    assert ours.step_count.value == trained(0.5).step_count.value
+    ours.opt_state.value = good
+    ours.update(GRADS)
+
+
+@pytest.mark.parametrize("part", ["real", "imag"])
+def test_a_complex_accumulator_is_looked_at(part):
+    ours = trained(0.5)
+    poison = lambda x: x | {part: x[part].at[0].set(jnp.nan)}
+    ours.opt_state.value = damaged(ours.opt_state.value, "e_delta2", "z", poison)
+    with pytest.raises(ValueError, match=f"'e_delta2.z.{part}' is not allowed: it is not a number"):
+        ours.update(GRADS)
+
+
+def test_a_compiled_step_looks_when_it_is_traced():
+    """As a program does that resumes."""
+    ours = trained(0.5, steps=0)
+    ours.opt_state.value = damaged(ours.opt_state.value, "e_g2", "a", lambda x: x - 1)
+    with pytest.raises(ValueError, match="'e_g2.a' is not allowed: it is negative in places"):
+        brainstate.transform.jit(lambda: ours.update(GRADS))()
+
+
+def test_accumulators_that_a_gradient_made_infinite_are_not_damaged():
+    ours = trained(0.5)
+    ours.nonfinite = "propagate"
+    ours.update(GRADS | {"a": jnp.array([jnp.inf, jnp.nan])})
+    ours.opt_state.value = ours.opt_state.value
+    ours.update(GRADS)
+    again = trained(0.5, steps=0)
+    again.load_state_dict(ours.state_dict())
+
+
+def test_a_damaged_pickle_is_refused():
+    ours = default_optimizer({"w": brainstate.ParamState(jnp.ones(64))})
+    ours.update({"w": jnp.full(64, 3.0)})
+    data = pickle.dumps(ours)
+    number = np.asarray(ours.opt_state.value.e_g2["w"]).tobytes()
+    assert data.count(number) == 1
+    again = pickle.loads(data.replace(number, np.full(64, -1, np.float32).tobytes()))
+    with pytest.raises(ValueError, match="'e_g2.w' is not allowed: it is negative"):
+        again.update({"w": jnp.ones(64)})
+
+
+def test_nothing_is_looked_at_without_need(monkeypatch):
+    """Neither after a step of ours, nor after a checkpoint was taken or loaded."""
+    ours, looks = trained(0.5), []
+    monkeypatch.setattr("braintools_adadelta.optimizer.check_restored", lambda *_: looks.append(0))
+    ours.update(GRADS), ours.load_state_dict(ours.state_dict()), ours.update(GRADS)
+    step = brainstate.transform.jit(lambda: ours.update(GRADS))
+    step(), step(), step()
+    assert not looks
+    ours.opt_state.value = ours.opt_state.value
+    ours.update(GRADS), ours.update(GRADS)
+    assert len(looks) == 1
 
 
 # ------------------------------------------------------------------------------------------------ killed while saving
