@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from braintools_adadelta.conformance import adapters
-from braintools_adadelta.conformance.cases import HYPER, SHAPES
+from braintools_adadelta.conformance.cases import EMPTY, HYPER, SCALARS, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
 from braintools_adadelta.states import as_arrays
 from braintools_adadelta.transform import Options, start
@@ -86,7 +86,8 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
 def test_on_an_accelerator_within_the_bound(options):
     rng = np.random.default_rng(0)
     draw = lambda: {
-        k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32) for k, shape in SHAPES.items()
+        k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32)
+        for k, shape in (SHAPES | SCALARS | EMPTY).items()
     }
     ours = adapters.load("braintools_adadelta")
     for _ in range(20):

@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy_adadeltas
 import pytest
 
-from braintools_adadelta.conformance import adapters, vectors
+from braintools_adadelta.conformance import adapters, corpus, vectors
 
 ROOT = Path(__file__).parent.parent
 VECTORS = vectors.load()
@@ -20,7 +19,7 @@ NOT_NUMERIC = {
 }
 
 
-@pytest.mark.parametrize("cls", numpy_adadeltas.WRONG, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", corpus.WRONG, ids=lambda cls: cls.__name__)
 def test_every_numeric_bug_is_told_by_the_vectors_alone(cls):
     if cls.__name__ in NOT_NUMERIC:
         pytest.skip("not for a table of numbers")
@@ -29,10 +28,10 @@ def test_every_numeric_bug_is_told_by_the_vectors_alone(cls):
     assert wrong is not None and cls.__name__ in wrong["kills"]
 
 
-@pytest.mark.parametrize("cls", numpy_adadeltas.RIGHT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", corpus.RIGHT, ids=lambda cls: cls.__name__)
 def test_nothing_right_is_called_wrong(cls):
     it = adapters.Subject("it", cls())
-    if cls is numpy_adadeltas.Lagged:  # what it shows of E[Delta2] is the last step's: the vectors judge it by theta
+    if cls is corpus.Lagged:  # what it shows of E[Delta2] is the last step's: the vectors judge it by theta
         it.it.accumulators = lambda handle: None
     assert [(row["id"], wrong) for row in ORDINARY if (wrong := vectors.wrong(it, row))] == []
 
