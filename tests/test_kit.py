@@ -155,7 +155,9 @@ def test_consequences_are_told_from_causes(name, cause, pass_, tmp_path):
     clauses = [x for clause in ("S2", "E1", "E2", "E3", "E4") for x in ("--clause", clause)]
     done = run(f"{file}:{name}", *clauses, "--examples", 1, "--json", tmp_path / "out.json")
     row = json.loads((tmp_path / "out.json").read_text())["implementations"][f"{file}:{name}"]
-    others = {k: found.get("follows") for k, found in row["clauses"].items() if found["status"] == "fail" and k != cause}
+    others = {
+        k: found.get("follows") for k, found in row["clauses"].items() if found["status"] == "fail" and k != cause
+    }
     assert row["first"] == cause and {*others.values()} == {cause}
     assert {k for k, found in row["clauses"].items() if found["status"] == "pass"} == pass_
     assert f"({cause})" in done.stdout and done.stdout.count("to reproduce:") == 1
@@ -270,8 +272,12 @@ def test_lists(capsys):
 
 
 def test_other_defaults_are_shown_and_not_failed(tmp_path):
-    done = run(adapter(tmp_path, "defaults = {'lr': 0.001, 'rho': 0.9}"), "--clause", "S1", "--strict")
-    assert done.returncode == 0 and "conforms" in done.stdout and "lr is 0.001, in the spec 1.0" in done.stdout
+    target = adapter(tmp_path, "defaults = {'lr': 0.001, 'rho': 0.9}; versions = {'mine': '1.2'}")
+    done = run(target, "--clause", "S1", "--strict", "--junit", tmp_path / "out.xml")
+    assert done.returncode == 0 and "(mine 1.2): conforms" in done.stdout
+    assert "lr is 0.001, in the spec 1.0" in done.stdout
+    (version,) = ElementTree.parse(tmp_path / "out.xml").iter("property")
+    assert version.attrib == {"name": "version of mine", "value": "1.2"}
 
 
 def test_ledgers_are_strict_both_ways(monkeypatch):

@@ -15,7 +15,7 @@ ORDINARY = [row for row in VECTORS if row["clause"] != "X1"]
 # What several optimizers of one process share, what only looking or a dtype shows, and what needs a long table.
 NOT_NUMERIC = {
     *("OneForTheClass", "OneForTheObject", "SharedLr", "ClipShared", "SetLrShared"),
-    *("Lazy", "LookingMoves", "Promotes", "First1024"),
+    *("Lazy", "LookingMoves", "Promotes", "StartsDouble", "First1024"),
 }
 
 

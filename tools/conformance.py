@@ -2,12 +2,14 @@
 
 ``python tools/conformance.py PYTHON`` makes an environment from that Python for each version in the ledgers, under
 build/conformance. What the environment of this tool has is judged here, at the newest version only.
-``python tools/conformance.py PYTHON NAME ...`` judges these again and keeps the rest of the file. ``--list`` prints the environments and what is judged in each; ``--requirements NAME`` prints what the newest version of
-one implementation needs.
+``python tools/conformance.py PYTHON NAME ...`` judges these again and keeps the rest of the file. ``--list`` prints the
+environments and what is judged in each; ``--requirements NAME`` prints what the newest version of one implementation
+needs.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build/conformance"
 HERE = ["braintools_adadelta", "braintools", "optax", "cpp"]
 FILE = ROOT / "docs/conformance.json"
+NEEDS = {"tfjs": "npm", "cpp": "g++"}  # programs that are not installed by pip
 KIT = ["numpy", "mpmath", "pytest"]  # what the kit itself needs
 
 
@@ -38,7 +41,7 @@ def label(requirements):
 
 
 def environment(python, requirements):
-    """Make the environment that has the `requirements` and return its Python. A package of npm needs that of this tool."""
+    """Make the environment that has the `requirements` and return its Python. For a package of npm it is this one."""
     if not requirements:
         return Path(sys.executable)
     if requirements[0].startswith(ledgers.NPM):
@@ -92,9 +95,13 @@ def main(option, *more):
             print(f"{label(requirements)}: {' '.join(names)}")
     else:
         BUILD.mkdir(parents=True, exist_ok=True)
-        chosen = {k: names for k, names in environments().items() if not more or set(more) & set(names)}
+        chosen = {k: [x for x in names if not more or x in more] for k, names in environments().items()}
+        lacking = {name for name, program in NEEDS.items() if not shutil.which(program)}
+        for name in lacking:
+            print(f"left out: {name}, because there is no {NEEDS[name]}")
+        chosen = {k: rest for k, names in chosen.items() if (rest := [x for x in names if x not in lacking])}
         pages = [report_of(option, requirements, names) for requirements, names in chosen.items()]
-        if more:  # the others stay as they are
+        if more or lacking:  # the others stay as they are
             pages.insert(0, kept({name for page in pages for name in page["implementations"]}))
         text = json.dumps(merged(pages), indent=1, ensure_ascii=False) + "\n"
         FILE.write_text(text, "utf-8")

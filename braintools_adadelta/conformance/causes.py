@@ -30,7 +30,9 @@ def varies(it, case):
     same = one and two and one[:4] == two[:4]
     if one == two or (same and abs(one.got - two.got) * one.ulps <= abs(one.got - one.exact) * one.allowed):
         return ""
-    say = lambda miss: f"{miss.field} of {miss.parameter} in step {miss.step} is {miss.got!r}" if miss else "all is right"
+    say = lambda miss: (
+        f"{miss.field} of {miss.parameter} in step {miss.step} is {miss.got!r}" if miss else "all is right"
+    )
     return (
         f"not deterministic: in one run {say(one)}; in the same run, taken again, {say(two)}"
         " (random numbers, or a state outside of the handle)"
@@ -113,7 +115,9 @@ def matching(it, failed):
         ]
         for clause, tests in failed.items()
     }
-    found = {clause: [cls.__name__ for cls in corpus.WRONG if explains(cls, rows)] for clause, rows in probes.items() if rows}
+    found = {
+        clause: [cls.__name__ for cls in corpus.WRONG if explains(cls, rows)] for clause, rows in probes.items() if rows
+    }
     everywhere = set.intersection(*map(set, found.values())) if found else set()
     return {clause: [bug for bug in bugs if bug in everywhere] or bugs for clause, bugs in found.items()}
 

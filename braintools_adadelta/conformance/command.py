@@ -112,7 +112,9 @@ class Progress:
         percent = 100 * judged.done // max(judged.total, 1)
         if self.verbose and row:
             why = f": {row['reason']}" if row["reason"] else ""
-            print(f"{report.WORDS[row['status']]:6}{judged.target} {row['test']} {row['variant']}{why}", file=sys.stderr)
+            print(
+                f"{report.WORDS[row['status']]:6}{judged.target} {row['test']} {row['variant']}{why}", file=sys.stderr
+            )
         elif self.tty and not self.verbose:
             now = f"{judged.now['test']} {judged.now['variant']}" if judged.now else "" if judged.total else "starting"
             bar = "#" * (percent // 5)

@@ -1772,12 +1772,14 @@ rewrite(
     "G3",
     "what is called bias, gamma or beta does not decay (mindspore)",
     needs={"weight_decay"},
-    doors=lambda s, h, grads: Numpy.doors(s, h, grads)
-    | {
-        k: Numpy.doors(s, h | {"weight_decay": 0}, grads)[k]
-        for k in grads
-        if any(x in k for x in ("bias", "gamma", "beta"))
-    },
+    doors=lambda s, h, grads: (
+        Numpy.doors(s, h, grads)
+        | {
+            k: Numpy.doors(s, h | {"weight_decay": 0}, grads)[k]
+            for k in grads
+            if any(x in k for x in ("bias", "gamma", "beta"))
+        }
+    ),
 )
 rewrite(
     "StartsDouble",

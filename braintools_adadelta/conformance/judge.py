@@ -239,7 +239,9 @@ def explain(run, view, fields, form, sign, method=ADADELTA):
                     misses.append(Miss(*place, float(got), float(want), float(error / unit), float(bound / unit)))
         if view == STORED:
             theta, state = exact(seen["theta"]), {name: exact(seen[name]) for name in method.state}
-            if any(len(x) != len(theta) for x in state.values()) or not all(map(mp.isfinite, sum(state.values(), theta))):
+            if any(len(x) != len(theta) for x in state.values()) or not all(
+                map(mp.isfinite, sum(state.values(), theta))
+            ):
                 break
             # Only flushing to zero makes an average negative.
             state = {name: [max(x, mp.zero) for x in xs] for name, xs in state.items()}

@@ -137,9 +137,11 @@ def worst_how(tests):
 def dtypes(tests):
     """Return the precisions in which these tests ran."""
     known = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-    return [dtype for dtype in known if any(dtype in test["variant"].split("-") for test in tests)] if (
-        tests := list(tests)
-    ) else []
+    return (
+        [dtype for dtype in known if any(dtype in test["variant"].split("-") for test in tests)]
+        if (tests := list(tests))
+        else []
+    )
 
 
 def verdict(statuses):
@@ -216,7 +218,9 @@ def junit(found):
             ElementTree.SubElement(properties, "property", name=f"version of {name}", value=printable(str(value)))
         for row in rows:
             name = f"{row['test']}[{row['variant']}]" if row["variant"] else row["test"]
-            case = ElementTree.SubElement(suite, "testcase", classname=printable(target), name=name, time=str(row["seconds"]))
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=printable(target), name=name, time=str(row["seconds"])
+            )
             if row["status"] == "fail":
                 why = row.get("message") or row["reason"]
                 fault = ElementTree.SubElement(case, "failure", type=row.get("how", "rule"), message=printable(why))
@@ -237,7 +241,12 @@ def printable(text):
 def badge(report):
     """Return what shields.io needs for a badge with the worst verdict."""
     verdicts = [row["verdict"].partition(":")[0] for row in report["implementations"].values()]
-    colors = {"fails": "red", "is not judged": "lightgrey", "deviates as known": "yellowgreen", "conforms": "brightgreen"}
+    colors = {
+        "fails": "red",
+        "is not judged": "lightgrey",
+        "deviates as known": "yellowgreen",
+        "conforms": "brightgreen",
+    }
     worst = next(word for word in colors if word in verdicts)
     return {"schemaVersion": 1, "label": "Adadelta", "message": worst, "color": colors[worst]}
 
@@ -324,7 +333,9 @@ def word(found):
 def worst_error(clauses):
     """Return the largest error of what passed, and how much of it rounding explains: errors add up from step to step."""
     found = [
-        (ulps, row["explained"][field], clause) for clause, row in clauses.items() for field, ulps in row["ulps"].items()
+        (ulps, row["explained"][field], clause)
+        for clause, row in clauses.items()
+        for field, ulps in row["ulps"].items()
     ]
     if not found:
         return ""
@@ -346,7 +357,9 @@ def details(target, row, verbose):
         lines.append(f"  look first at {cause}: {', '.join(clauses)} follow from it; -v shows an example of each")
     lines += resolving_lines(row["resolving"], verbose)
     for clause, found in row["clauses"].items():
-        lines += clause_lines(clause, found, verbose, brief=not verbose and (found.get("follows") or clause == row["first"]))
+        lines += clause_lines(
+            clause, found, verbose, brief=not verbose and (found.get("follows") or clause == row["first"])
+        )
     return "\n".join(lines)
 
 

@@ -44,13 +44,17 @@ class Program:
         if not line:
             with suppress(OSError):
                 self.process.stdin.close()
-            raise RuntimeError(f"the program ended (exit code {self.process.wait()}) when it was asked to {message['do']}")
+            raise RuntimeError(
+                f"the program ended (exit code {self.process.wait()}) when it was asked to {message['do']}"
+            )
         try:
             answer = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise RuntimeError(f"it answered {line[:200]!r}: a line of JSON with an object was expected (print to stderr)")
+            raise RuntimeError(
+                f"it answered {line[:200]!r}: a line of JSON with an object was expected (print to stderr)"
+            )
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer

@@ -40,7 +40,9 @@ class Ledger(NamedTuple):
         """Return the entry for the test function `test` in the variant `node`, or None."""
         version = public(versions.get(self.package))
         version = version if version in self.versions else next(iter(self.versions), None)
-        fits = lambda e: re.fullmatch(e.test, test) and re.search(e.where, node) and (not e.versions or version in e.versions)
+        fits = lambda e: (
+            re.fullmatch(e.test, test) and re.search(e.where, node) and (not e.versions or version in e.versions)
+        )
         return next(filter(fits, self.entries), None)
 
     def requirements(self):
@@ -81,5 +83,9 @@ def made(page):
     entries = tuple(Entry(**entry) for entry in page.get("deviation", []))
     for entry in entries:
         re.compile(entry.where), re.compile(entry.test)
-    more = {"npm": page.get("npm", False), "distribution": page.get("distribution", ""), "beside": tuple(page.get("beside", ()))}
+    more = {
+        "npm": page.get("npm", False),
+        "distribution": page.get("distribution", ""),
+        "beside": tuple(page.get("beside", ())),
+    }
     return Ledger(page.get("package", ""), tuple(page.get("versions", ())), entries, **more)
