@@ -111,3 +111,4 @@ class WithoutLr:
 
 WRONG = (Exits, ExitsAtOnce, Skips, Interrupts, Falls, Hangs, Random, Remembers)
 RIGHT = (Prints, WithoutLr)
+LIKE_OTHERS = (Skips, Interrupts)  # for every exception there is one way

@@ -125,14 +125,13 @@ def described(excinfo):
 
 
 def shown(it, function, error):
-    """Return an example of a failure and code that repeats it: one small example for all variants of a test."""
+    """Return an example of a failure and code that repeats it: one small example for all tests of a clause."""
     case, miss = error.case, getattr(error, "miss", None)
+    it.found.setdefault(("failed", function.__name__), (case, miss))
     if CLAUSES[clause_of(function)].level == "braintools":  # these drive the object themselves: nothing can repeat it
-        it.found.setdefault(("failed", function.__name__), (case, miss))
         return {"counterexample": f"{function.__doc__}\n{summary(case, miss)}"} if miss else {}
-    key = "example", function.__name__
+    key = "example", clause_of(function), type(error), miss is None
     if key not in it.found:
-        it.found["failed", function.__name__] = case, miss
         if other := miss and varies(it, case):
             it.found[key] = {"how": "varies", "message": other, "counterexample": summary(case, miss)}
         else:

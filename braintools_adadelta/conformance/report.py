@@ -274,13 +274,17 @@ def headline(target, row):
     return "\n".join([line, f"  {where(found)}", *example(found, True)])
 
 
+LACKING = "an implementation that takes no such parameters says so: lacks = {'scalars', 'empty'}"
+
+
 def where(found):
     """Say in which tests and precisions a clause failed, how, and which bug of the corpus it is."""
     failed, passed = found["dtypes"]["failed"], found["dtypes"]["passed"]
     fine = [dtype for dtype in passed if dtype not in failed]
     line = f"{found['how']} in {', '.join(failed) or 'every variant'}"
     line += f" ({', '.join(fine)} {'passes' if len(fine) == 1 else 'pass'})" if fine else ""
-    return "; ".join([line, f"tests {', '.join(found['failed'])}", *bugs_of(found)])
+    hint = [LACKING] if found["how"] == "crash" and found["failed"][0].startswith("S4") else []
+    return "; ".join([line, f"tests {', '.join(found['failed'])}", *bugs_of(found), *hint])
 
 
 def bugs_of(found):

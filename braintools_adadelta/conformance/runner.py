@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = [HERE / "test_clauses.py", HERE / "test_objects.py"]
-DEATHS = 4  # so often a process that dies is followed by another, which judges what is left
+DEATHS = 10  # so often a process that dies is followed by another, which judges what is left
 
 
 def test_names():
