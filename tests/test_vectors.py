@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hostile_adapters
 import pytest
 
 from braintools_adadelta.conformance import adapters, corpus, vectors
@@ -46,6 +47,22 @@ def test_vectors_fit_their_schema():
     folder = Path(vectors.__file__).parent
     schema = json.loads((folder / "vectors.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads((folder / "vectors.json").read_text("utf-8")), schema)
+
+
+def test_decimals_are_the_same_numbers():
+    for row in VECTORS:
+        for part in (row, *row["steps"]):
+            for key in (key for key in part if f"{key}_decimal" in part):
+                assert vectors.hexadecimal(part[f"{key}_decimal"]) == part[key], (row["id"], key)
+
+
+def test_what_is_not_offered_is_skipped():
+    """By an implementation without an lr: what is judged is right, and nothing that needs an lr is judged."""
+    it = adapters.Subject("it", hostile_adapters.WithoutLr())
+    found = [(row, vectors.wrong(it, row)) for row in ORDINARY]
+    judged = [row for row, wrong in found if wrong is not None]
+    assert judged and all(wrong in (None, ()) for _, wrong in found)
+    assert all(set(row["options"]) == {"lr", "rho", "eps"} and row["options_decimal"]["lr"] == 1 for row in judged)
 
 
 @pytest.mark.slow

@@ -1205,7 +1205,9 @@ class ParametersFlattened(Numpy):
 
 
 class EmptyFails(Numpy):
-    clause = "E2"
+    """Parameters without elements raise an exception."""
+
+    clause = "S4"
 
     def average(self, e, x, rho):
         assert x.size, "nothing to average"
