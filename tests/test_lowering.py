@@ -10,8 +10,8 @@ import platform_arithmetic
 import pytest
 
 from braintools_adadelta.conformance import adapters, judge
-from braintools_adadelta.conformance.cases import HYPER, SHAPES
-from braintools_adadelta.conformance.judge import Case
+from braintools_adadelta.conformance.cases import EMPTY, HYPER, SCALARS, SHAPES
+from braintools_adadelta.conformance.judge import Case, misses
 from braintools_adadelta.oracle.bounds import machine_of
 from braintools_adadelta.oracle.ulp import float32
 from braintools_adadelta.states import as_arrays
@@ -95,7 +95,8 @@ def test_on_an_accelerator_within_the_bound_of_its_platform(options, monkeypatch
     monkeypatch.setattr(judge, "bounds", partial(judge.bounds, m=m))
     rng = np.random.default_rng(0)
     draw = lambda: {
-        k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32) for k, shape in SHAPES.items()
+        k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32)
+        for k, shape in (SHAPES | SCALARS | EMPTY).items()
     }
     ours = adapters.load("braintools_adadelta")
     for _ in range(20):

@@ -9,7 +9,7 @@ from helpers import ONE, default_optimizer, made, near_after_ones, state
 
 from braintools_adadelta import Adadelta, scale_by_adadelta
 from braintools_adadelta.conformance.adapters.brainstate import BrainstateAdadelta
-from braintools_adadelta.conformance.cases import HYPER, SHAPES
+from braintools_adadelta.conformance.cases import HYPER, SCALARS, SHAPES
 from braintools_adadelta.conformance.judge import Case, misses
 from braintools_adadelta.oracle.bounds import PLAIN
 
@@ -150,7 +150,7 @@ def jit_of_for_loop(update, grads):
 def test_every_transform_takes_the_step_within_its_bound(transform, options):
     rng = np.random.default_rng(0)
     draw = lambda: {
-        name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in SHAPES.items() if name != "empty"
+        name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in (SHAPES | SCALARS).items()
     }
     case = Case(draw(), [draw() for _ in range(3)], HYPER["defaults"] | options)
     assert not misses(Looped(transform), case, form=PLAIN)

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy_adadeltas
+import hostile_adapters
 import pytest
 
-from braintools_adadelta.conformance import adapters, vectors
+from braintools_adadelta.conformance import adapters, corpus, vectors
 
 ROOT = Path(__file__).parent.parent
 VECTORS = vectors.load()
@@ -16,11 +16,11 @@ ORDINARY = [row for row in VECTORS if row["clause"] != "X1"]
 # What several optimizers of one process share, what only looking or a dtype shows, and what needs a long table.
 NOT_NUMERIC = {
     *("OneForTheClass", "OneForTheObject", "SharedLr", "ClipShared", "SetLrShared"),
-    *("Lazy", "LookingMoves", "Promotes", "First1024"),
+    *("Lazy", "LookingMoves", "Promotes", "StartsDouble", "First1024"),
 }
 
 
-@pytest.mark.parametrize("cls", numpy_adadeltas.WRONG, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", corpus.WRONG, ids=lambda cls: cls.__name__)
 def test_every_numeric_bug_is_told_by_the_vectors_alone(cls):
     if cls.__name__ in NOT_NUMERIC:
         pytest.skip("not for a table of numbers")
@@ -29,10 +29,10 @@ def test_every_numeric_bug_is_told_by_the_vectors_alone(cls):
     assert wrong is not None and cls.__name__ in wrong["kills"]
 
 
-@pytest.mark.parametrize("cls", numpy_adadeltas.RIGHT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", corpus.RIGHT, ids=lambda cls: cls.__name__)
 def test_nothing_right_is_called_wrong(cls):
     it = adapters.Subject("it", cls())
-    if cls is numpy_adadeltas.Lagged:  # what it shows of E[Delta2] is the last step's: the vectors judge it by theta
+    if cls is corpus.Lagged:  # what it shows of E[Delta2] is the last step's: the vectors judge it by theta
         it.it.accumulators = lambda handle: None
     assert [(row["id"], wrong) for row in ORDINARY if (wrong := vectors.wrong(it, row))] == []
 
@@ -47,6 +47,22 @@ def test_vectors_fit_their_schema():
     folder = Path(vectors.__file__).parent
     schema = json.loads((folder / "vectors.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads((folder / "vectors.json").read_text("utf-8")), schema)
+
+
+def test_decimals_are_the_same_numbers():
+    for row in VECTORS:
+        for part in (row, *row["steps"]):
+            for key in (key for key in part if f"{key}_decimal" in part):
+                assert vectors.hexadecimal(part[f"{key}_decimal"]) == part[key], (row["id"], key)
+
+
+def test_what_is_not_offered_is_skipped():
+    """By an implementation without an lr: what is judged is right, and nothing that needs an lr is judged."""
+    it = adapters.Subject("it", hostile_adapters.WithoutLr())
+    found = [(row, vectors.wrong(it, row)) for row in ORDINARY]
+    judged = [row for row, wrong in found if wrong is not None]
+    assert judged and all(wrong in (None, ()) for _, wrong in found)
+    assert all(set(row["options"]) == {"lr", "rho", "eps"} and row["options_decimal"]["lr"] == 1 for row in judged)
 
 
 @pytest.mark.slow

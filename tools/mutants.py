@@ -160,7 +160,7 @@ def killer(task):
         tests = [f"tests/test_{test}.py" for test in soonest]
         if names == THEN:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
-            tests += ["--implementation=braintools_adadelta"]
+            tests += ["--adadelta-implementation=braintools_adadelta"]
         options, first = ["-xq", "--assert=plain", "-p", "no:cacheprovider"], Killer()
         passed = pytest.main([*options, *map(str, tests)], plugins=[first]) == 0
         return task[0], None if passed else first.name or "the import"

@@ -5,24 +5,15 @@ from zlib import crc32
 import numpy as np
 
 from braintools_adadelta.conformance.judge import Case
+from braintools_adadelta.conformance.method import ADADELTA
 
-# The defaults of most frameworks hide bugs: lr is 1, rho is always the same, and eps is too small to matter.
-HYPER = {
-    "defaults": {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
-    "large_eps": {"lr": 0.5, "rho": 0.625, "eps": 1.0},
-    "no_memory": {"lr": 2.0, "rho": 0.0, "eps": 0.01},
-    "long_memory": {"lr": 0.1, "rho": 0.99, "eps": 1e-8},
-    "no_end": {"lr": 3.0, "rho": 0.9995, "eps": 1e-3},
-    "small_eps": {"lr": 0.3, "rho": 0.95, "eps": 1e-12},
-}
-# In 16 bits, eps must be a normal number. In float16, the squares must also be finite.
-NARROW = {
-    "large_eps": {"lr": 0.5, "rho": 0.625, "eps": 1.0},
-    "no_memory": {"lr": 2.0, "rho": 0.0, "eps": 0.01},
-    "middle": {"lr": 0.25, "rho": 0.9, "eps": 2.0**-10},
-}
-# Equal and different shapes, a scalar, up to four axes, an empty array. The names are not in alphabetical order.
-SHAPES = {"w": (2, 2), "b": (3,), "a": (3,), "scale": (), "empty": (0,), "k": (1, 3, 2), "conv": (2, 1, 1, 2)}
+HYPER, NARROW = ADADELTA.hyper, ADADELTA.narrow
+# Equal and different shapes, up to four axes. The names are not in alphabetical order; some frameworks treat such names
+# as special.
+SHAPES = {"w": (2, 2), "bias": (3,), "a": (3,), "norm.gamma": (1,), "k": (1, 3, 2), "conv": (2, 1, 1, 2)}
+SPECIAL = ("bias", "b", "layer.bias", "gamma", "beta", "bn.beta", "scale", "LayerNorm.weight", "embedding.weight")
+SCALARS = {"scale": (), "w": (2,), "offset": ()}
+EMPTY = {"empty": (0,), "w": (2,), "none": (2, 0)}
 ALIKE = {"v": (2,), "u": (2,)}
 MANY = {f"p{k}": (1,) for k in range(12)}  # "p10" comes before "p2" where names are sorted
 NAMES = {"up.w": (2,), "down.w": (2,), "down.W": (2,)}  # only the whole name tells them apart

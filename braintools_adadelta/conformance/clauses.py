@@ -47,7 +47,10 @@ OBJECTS = {
     "B8": Clause("trainer", "braintools.trainer.Trainer fits a model with it", "observed", "braintools"),
     "B9": Clause("snapshots", "what state_dict() returned is not changed by later steps", "observed", "braintools"),
 }
-COMPLEX = {
+KIT = {
+    "S4": Clause(
+        "shapes", "parameters without axes, and empty ones, beside others and with every option", "ours", "equations"
+    ),
     "X3": Clause("complex", "a complex parameter is two real ones; conjugated gradients count too", "ours", "options"),
 }
-CLAUSES = {k: v for k, v in SPEC.items() if v.level in LEVELS} | COMPLEX | OBJECTS
+CLAUSES = {k: v for k, v in SPEC.items() if v.level in LEVELS} | KIT | OBJECTS

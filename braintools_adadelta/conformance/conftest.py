@@ -7,15 +7,17 @@ import pytest
 
 from braintools_adadelta.conformance import adapters, ledgers
 from braintools_adadelta.conformance.cases import rng_of
+from braintools_adadelta.conformance.causes import varies
 from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.conformance.judge import Deviation, smallest, snippet, summary
+from braintools_adadelta.conformance.runner import test_names
 
 collect_ignore = ["adapters"]  # each imports a framework that may not be installed
 
 
 def pytest_generate_tests(metafunc):
     if "implementation" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--implementation") or adapters.DEFAULT
+        names = metafunc.config.getoption("--adadelta-implementation") or adapters.DEFAULT
         metafunc.parametrize("implementation", names, indirect=True)
 
 
@@ -34,14 +36,22 @@ def pytest_collection_modifyitems(config, items):
             clause = clause_of(item.function)
             if (clauses and clause not in clauses) or (levels and CLAUSES[clause].level not in levels):
                 out.append(item)
+    out += [item for item in items if item not in out][: config.getoption("--adadelta-skip")]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
-    names = config.getoption("--implementation") or adapters.DEFAULT
+    names = config.getoption("--adadelta-implementation") or adapters.DEFAULT
     mine = [k for k, item in enumerate(items) if "implementation" in getattr(item, "fixturenames", ())]
     grouped = sorted((items[k] for k in mine), key=lambda item: names.index(item.callspec.params["implementation"]))
     for k, item in zip(mine, grouped, strict=True):  # all tests of one implementation together
         items[k] = item
+
+
+def ledger_of(target, file):
+    """Return the ledger in `file`, or else that of a known implementation, or None."""
+    if file:
+        return ledgers.read_file(file, test_names())
+    return ledgers.read(target) if target in adapters.KNOWN else None
 
 
 @pytest.fixture
@@ -50,20 +60,20 @@ def implementation(request):
     try:
         it = adapters.load(request.param)
     except adapters.UsageError as error:
-        if request.config.getoption("--implementation"):
+        if request.config.getoption("--adadelta-implementation"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
     if it.failed and request.config.getoption("--adadelta-first"):
         pytest.skip("it has failed already")
-    it.ulps = {}  # the worst error in this test, for the report
-    function = request.node.function
-    ledger = ledgers.read(request.param) if request.param in adapters.KNOWN else None
+    it.ulps = {}  # the worst error of each field in this test, and what rounding explains there
+    test = request.node.function.__name__.removeprefix("test_")
+    ledger = ledger_of(request.param, request.config.getoption("--adadelta-ledger"))
     pinned = ledger is not None and ledger.pinned(it.versions)
-    entry = ledger and ledger.entry(function.__name__.removeprefix("test_"), request.node.name, it.versions)
+    entry = ledger and ledger.entry(test, request.node.name, it.versions)
     if entry:
-        link = f" ({entry.link})" if entry.link else ""
-        request.applymarker(pytest.mark.xfail(reason=f"known: {entry.name}: {entry.what}{link}", strict=pinned))
-    elif CLAUSES[clause_of(function)].level == "range" and not pinned:
+        more = "".join(f" ({x})" for x in (entry.bug and f"{entry.bug} of the corpus", entry.link) if x)
+        request.applymarker(pytest.mark.xfail(reason=f"known: {entry.name}: {entry.what}{more}", strict=pinned))
+    elif CLAUSES[clause_of(request.node.function)].level == "range" and not pinned:
         request.applymarker(pytest.mark.xfail(reason="range: extreme input", strict=False))
     return it
 
@@ -88,31 +98,43 @@ def pytest_runtest_makereport(item, call):
     it = getattr(item, "funcargs", {}).get("implementation")
     if it is None or call.when != "call":
         return report
-    ulps = {field: float(x) for field, x in it.ulps.items() if np.isfinite(x)}
+    ulps = {field: pair for field, pair in it.ulps.items() if np.isfinite(pair).all()}
     properties = {"target": it.target, "clause": clause_of(item.function), "ulps": ulps}
     if call.excinfo is not None and not call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
-        error, it.failed = call.excinfo.value, True
-        last = call.excinfo.traceback[-1]
-        if isinstance(error, AssertionError) and Path(last.path).parent == Path(__file__).parent:  # one of ours
-            properties["message"] = str(error)
-        else:
-            path = str(last.path).rpartition("site-packages/")[2]  # where it was installed says nothing
-            where = f"{path}:{last.lineno + 1}, in {last.name}"
-            properties["message"] = f"{type(error).__name__}: {error}\n({where})"
-        if isinstance(error, Deviation) and error.case is not None and not item.config.getoption("--adadelta-first"):
-            case, miss = error.case, error.miss
-            # These tests drive the object themselves: no snippet can repeat it.
-            driven = CLAUSES[clause_of(item.function)].level == "braintools"
-            if driven and miss is not None:
-                properties["counterexample"] = f"{item.function.__doc__} " + summary(case, miss)
-            elif miss is not None:
-                key = "smallest", item.function.__name__
-                if key not in it.found:  # one small example for all variants of a test
-                    it.found[key] = smallest(it, case, miss)
-                case, miss = it.found[key]
-                properties["counterexample"] = summary(case, miss)
-            if not driven:
-                properties["snippet"] = snippet(it.target, case, miss)
+        it.failed = True
+        properties |= described(call.excinfo)
+        if getattr(call.excinfo.value, "case", None) is not None and not item.config.getoption("--adadelta-first"):
+            properties |= shown(it, item.function, call.excinfo.value)
     item.user_properties += [(key, value) for key, value in properties.items()]
     report.user_properties = item.user_properties
     return report
+
+
+def described(excinfo):
+    """Say how a test failed: a number or a rule is wrong, or an exception came out of the implementation."""
+    error, last = excinfo.value, excinfo.traceback[-1]
+    if isinstance(error, Deviation):
+        return {"how": "rule" if error.miss is None else "wrong number", "message": str(error)}
+    if isinstance(error, adapters.Crash):
+        return {"how": "crash", "message": str(error)}
+    if isinstance(error, AssertionError) and Path(last.path).parent == Path(__file__).parent:  # one of ours
+        return {"how": "rule", "message": str(error)}
+    path = str(last.path).rpartition("site-packages/")[2]  # where it was installed says nothing
+    message = f"{type(error).__name__}: {error}\n({path}:{last.lineno + 1}, in {last.name})"
+    return {"how": "crash", "message": message}
+
+
+def shown(it, function, error):
+    """Return an example of a failure and code that repeats it: one small example for all tests of a clause."""
+    case, miss = error.case, getattr(error, "miss", None)
+    it.found.setdefault(("failed", function.__name__), (case, miss))
+    if CLAUSES[clause_of(function)].level == "braintools":  # these drive the object themselves: nothing can repeat it
+        return {"counterexample": f"{function.__doc__}\n{summary(case, miss)}"} if miss else {}
+    key = "example", clause_of(function), type(error), miss is None
+    if key not in it.found:
+        if other := miss and varies(it, case):
+            it.found[key] = {"how": "varies", "message": other, "counterexample": summary(case, miss)}
+        else:
+            small, miss = smallest(it, case, miss, type(error))
+            it.found[key] = {"counterexample": summary(small, miss), "snippet": snippet(it.target, small, miss)}
+    return it.found[key]

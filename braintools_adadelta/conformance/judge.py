@@ -1,16 +1,18 @@
 """The judge: run an implementation beside the oracle and compare every number with its derived bound."""
 
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from braintools_adadelta.conformance.method import ADADELTA
 from braintools_adadelta.oracle import ulp
-from braintools_adadelta.oracle.bounds import ANY, bounds
+from braintools_adadelta.oracle.bounds import ANY
 from braintools_adadelta.oracle.exact import CONTEXT as mp
-from braintools_adadelta.oracle.exact import exact, largest_root, step
+from braintools_adadelta.oracle.exact import exact, largest_root
 
-FIELDS = ("e_g2", "e_delta2", "theta")
+FIELDS = ADADELTA.fields
 
 
 class Case(NamedTuple):
@@ -42,7 +44,7 @@ class Miss(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in a run: its misses, and the worst error of each field.
+    """What was found in a run: its misses, and the worst error of each field, with what rounding explains there.
 
     Errors are in ulps of the number before or after the step, whichever is larger. Numbers whose ulp is about as
     small as the least normal number are left out.
@@ -50,6 +52,8 @@ class Found(NamedTuple):
 
     misses: list[Miss]
     ulps: dict[str, float]
+    allowed: dict[str, float] = {}
+    case: Case | None = None
 
 
 class Deviation(AssertionError):
@@ -58,6 +62,13 @@ class Deviation(AssertionError):
     def __init__(self, message, case=None, miss=None):
         super().__init__(message)
         self.case, self.miss = case, miss
+
+
+def fitted(subject, case):
+    """Return the case as it is for an implementation that has no lr: with lr 1."""
+    if "lr" not in getattr(subject, "lacks", ()):
+        return case
+    return case._replace(options=case.options | {"lr": 1.0}, lrs=[])
 
 
 def flat(tree):
@@ -89,15 +100,26 @@ class Run:
     """
 
     def __init__(self, subject, case, watched=True):
-        self.subject, self.case, self.watched = subject, case, watched
+        self.subject, self.case, self.watched = subject, fitted(subject, case), watched
+        case = self.case
         self.given = []  # [what, the array handed over, a copy of it]
-        with np.errstate(all="ignore"):
-            self.handle = subject.start(self.hand("parameters", case.params), **case.options)
         self.theta, self.memory = [], []
-        self.look()
+        with self.crashes_have_a_case():
+            self.handle = subject.start(self.hand("parameters", case.params), **case.options)
+            self.look()
         for name, x in case.params.items():
             if not np.array_equal(x, self.theta[0][name]):
                 raise Deviation(f"start() made {self.theta[0][name]!r} of the parameter {name!r}, {x!r}", case)
+
+    @contextmanager
+    def crashes_have_a_case(self):
+        """What is raised in here says in which case, so that it can be shown and made smaller."""
+        try:
+            with np.errstate(all="ignore"):
+                yield
+        except Exception as error:
+            error.case = self.case
+            raise
 
     def hand(self, what, tree):
         """Return `tree` as arrays that the implementation must not change."""
@@ -109,12 +131,12 @@ class Run:
         """Take the next step."""
         t = len(self.theta) - 1
         grads = self.hand(f"gradients (step {t + 1})", self.case.grads[t])
-        with np.errstate(all="ignore"):
+        with self.crashes_have_a_case():
             if self.case.lrs and self.case.lrs[t] is not None:
                 self.handle = self.subject.set_lr(self.handle, self.case.lrs[t])
             self.handle = self.subject.step(self.handle, grads)
-        if self.watched or t + 1 == len(self.case.grads):
-            return self.look()
+            if self.watched or t + 1 == len(self.case.grads):
+                return self.look()
         self.theta.append(None), self.memory.append(None)
         self.check_given(t + 1)
         self.given.clear()
@@ -151,9 +173,10 @@ class Run:
                 raise Deviation(f"after step {t}, {what} have the shapes {shapes}, not {wanted}", self.case)
         for name, x in self.theta[-1].items():
             was = self.theta[0][name].dtype if t else self.case.params[name].dtype
-            changed = t and x.dtype != was and was.itemsize > 2  # 16 bits may be promoted by accident
+            changed = x.dtype != was and was.itemsize > 2  # 16 bits may be promoted by accident
             if changed or x.dtype == object:
-                raise Deviation(f"after step {t}, the parameter {name!r} is {x.dtype} and was {was}", self.case)
+                when = f"after step {t}" if t else "after start()"
+                raise Deviation(f"{when}, the parameter {name!r} is {x.dtype} and was {was}", self.case)
 
 
 # Three views of the numbers that are shown. One of them must explain all numbers of a whole run.
@@ -176,7 +199,7 @@ def examine(run, fields=FIELDS, form=ANY, sign=1):
     return best
 
 
-def explain(run, view, fields, form, sign):
+def explain(run, view, fields, form, sign, method=ADADELTA):
     """Compare a finished run with the exact one in one of the `VIEWS`."""
     case = run.case
     dtype = next(iter(case.params.values())).dtype
@@ -185,44 +208,49 @@ def explain(run, view, fields, form, sign):
     where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
     options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": saturates_at(fmt)}
     theta = exact(pairs(run.theta[0]))
-    e_g2 = e_delta2 = exact([0.0] * len(theta))
-    carried, misses, worst = None, [], {}
+    state = {name: exact([0.0] * len(theta)) for name in method.state}
+    carried, misses, worst, explained = None, [], {}, {}
     for t, grads in enumerate(case.grads):
         if case.lrs and case.lrs[t] is not None:
             options["lr"] = case.lrs[t]
         g = exact(pairs(grads, sign))
-        truth = step(theta, g, e_g2, e_delta2, **options)
-        allowed = bounds(truth, theta, e_g2, e_delta2, fmt=fmt, form=form, carried=carried, **options)
+        truth = method.step(theta, g, *state.values(), **options)
+        allowed = method.bounds(truth, theta, *state.values(), fmt=fmt, form=form, carried=carried, **options)
         seen = {} if run.theta[t + 1] is None else {"theta": pairs(run.theta[t + 1])}
         if run.memory[t + 1] is not None:
-            seen |= dict(zip(FIELDS, map(pairs, run.memory[t + 1]), strict=False))
+            seen |= dict(zip(method.state, map(pairs, run.memory[t + 1]), strict=True))
         for field in (f for f in fields if f in seen and len(seen[f]) == len(theta)):
-            if view == LAGGED and field == "e_delta2":
-                wanted, within = e_delta2, [mp.zero] * len(theta) if carried is None else carried.e_delta2
+            if view == LAGGED and field == method.lagged:
+                wanted, within = state[field], [mp.zero] * len(theta) if carried is None else getattr(carried, field)
             else:
                 wanted, within = getattr(truth, field), getattr(allowed, field)
-            before = {"e_g2": e_g2, "e_delta2": e_delta2, "theta": theta}[field]
+            before = theta if field == "theta" else state[field]
             for place, start, got, want, bound in zip(where, before, seen[field], wanted, within, strict=True):
                 error = distance(got, want)
                 unit = mp.ldexp(1, max(mag(want) if mp.isfinite(want) else 0, fmt.emin) - fmt.p + 1)
                 # After cancellation a sum is only as exact as its terms. Where terms are flushed, ulps mean nothing.
                 size = max(mag(start), mag(want)) if mp.isfinite(error) else fmt.emin
                 if size >= fmt.emin + fmt.p:
-                    worst[field] = max(worst.get(field, 0.0), float(error * mp.ldexp(1, fmt.p - 1 - size)))
+                    ulps, room = (float(x * mp.ldexp(1, fmt.p - 1 - size)) for x in (error, bound))
+                    if ulps >= worst.get(field, 0.0):
+                        worst[field], explained[field] = ulps, room
                 if not error <= bound:
                     place = t + 1, field, *place
                     misses.append(Miss(*place, float(got), float(want), float(error / unit), float(bound / unit)))
         if view == STORED:
-            theta, e_g2, e_delta2 = (exact(seen[field]) for field in ("theta", "e_g2", "e_delta2"))
-            if len(e_g2) != len(theta) or not all(map(mp.isfinite, theta + e_g2 + e_delta2)):
+            theta, state = exact(seen["theta"]), {name: exact(seen[name]) for name in method.state}
+            if any(len(x) != len(theta) for x in state.values()) or not all(
+                map(mp.isfinite, sum(state.values(), theta))
+            ):
                 break
             # Only flushing to zero makes an average negative.
-            e_g2, e_delta2 = ([max(x, mp.zero) for x in xs] for xs in (e_g2, e_delta2))
+            state = {name: [max(x, mp.zero) for x in xs] for name, xs in state.items()}
         else:
-            theta, e_g2, e_delta2, carried = truth.theta, truth.e_g2, truth.e_delta2, allowed
+            theta, carried = truth.theta, allowed
+            state = {name: getattr(truth, name) for name in method.state}
             if misses:
                 break  # later steps would only repeat the miss
-    return Found(misses, worst)
+    return Found(misses, worst, explained, case)
 
 
 def mag(x):
@@ -259,19 +287,25 @@ def misses(subject, case, fields=FIELDS, form=ANY):
 # ------------------------------------------------------------------------------------------------- smallest examples
 
 
-def smallest(subject, case, miss, seconds=0.7):
-    """Return the simplest case with a miss that can be found in `seconds`, starting from `case`, and its first miss."""
+def smallest(subject, case, miss, kind=Exception, seconds=0.7):
+    """Return the simplest case with a miss that can be found in `seconds`, starting from `case`, and its first miss.
+
+    Without a `miss`, the simplest case that ends in an exception of this `kind`, and None.
+    """
+
+    fields = FIELDS if miss is None else (miss.field,)
 
     def fails(case, views=1):
+        """Return (case, miss) if the case fails as the first one did."""
         try:
             if views == 1:
                 run = Run(subject, case).finish()
-                found = explain(run, VIEWS[run.memory[-1] is None], FIELDS, ANY, 1)
+                found = explain(run, VIEWS[run.memory[-1] is None], fields, ANY, 1)
             else:
-                found = run_and_examine(subject, case)
-        except Exception:
-            return None
-        return found.misses[0] if found.misses else None
+                found = run_and_examine(subject, case, fields)
+        except Exception as error:
+            return (case, None) if miss is None and isinstance(error, kind) else None
+        return (case, found.misses[0]) if found.misses and miss is not None else None
 
     end, best, again = monotonic() + seconds, (case, miss), True
     while again:
@@ -280,7 +314,7 @@ def smallest(subject, case, miss, seconds=0.7):
             if monotonic() > end:
                 break
             if found := fails(smaller):
-                best, again = (smaller, found), True
+                best, again = found, True
                 break
     # To be quick, most cases were tried in one view only.
     return best if best[0] is case or fails(best[0], len(VIEWS)) else (case, miss)
@@ -293,12 +327,12 @@ def simpler(case, miss):
     def cut(f, grads=case.grads, lrs=case.lrs):
         return case._replace(params=f(case.params), grads=[f(g) for g in grads], lrs=lrs)
 
-    if n > miss.step:
+    if miss and n > miss.step:
         yield case._replace(grads=case.grads[: miss.step], lrs=case.lrs[: miss.step])
-    if len(places(case.params)) > 1:
+    if miss and len(places(case.params)) > 1:
         yield cut(lambda tree: {miss.parameter: np.ravel(tree[miss.parameter])[one(case, miss)]})
     for name in case.params:
-        if len(case.params) > 1 and name != miss.parameter:
+        if len(case.params) > 1 and not (miss and name == miss.parameter):
             yield cut(lambda tree, name=name: {k: x for k, x in tree.items() if k != name})
     for name, x in case.params.items():
         if x.size > 1:
@@ -310,18 +344,24 @@ def simpler(case, miss):
         if case.options.get(key, plain) != plain:
             yield case._replace(options=case.options | {key: plain})
     if len(places(case.params)) <= 4 and n <= 6:
-        for name in case.params:
-            for plain in (0.0, 1.0):
-                if np.any(case.params[name] != plain) and np.any(case.params[name] != 0):
-                    yield case._replace(params=case.params | {name: np.full_like(case.params[name], plain)})
-        for t, name in ((t, name) for t in range(n) for name in case.params):
-            g = case.grads[t][name]
-            with np.errstate(all="ignore"):
-                power = np.where(g == 0, g, np.copysign(2.0 ** np.round(np.log2(np.abs(g).astype(float))), g.real))
-            for plain in (np.zeros_like(g), np.ones_like(g), power.astype(g.dtype)):
-                if np.any(g != plain) and not (np.all(g == 1) or np.all(g == 0)):
-                    grads = [case.grads[t] | {name: plain} if s == t else other for s, other in enumerate(case.grads)]
-                    yield case._replace(grads=grads)
+        yield from rounder(case)
+
+
+def rounder(case):
+    """Yield cases with simpler numbers."""
+    n = len(case.grads)
+    for name in case.params:
+        for plain in (0.0, 1.0):
+            if np.any(case.params[name] != plain) and np.any(case.params[name] != 0):
+                yield case._replace(params=case.params | {name: np.full_like(case.params[name], plain)})
+    for t, name in ((t, name) for t in range(n) for name in case.params):
+        g = case.grads[t][name]
+        with np.errstate(all="ignore"):
+            power = np.where(g == 0, g, np.copysign(2.0 ** np.round(np.log2(np.abs(g).astype(float))), g.real))
+        for plain in (np.zeros_like(g), np.ones_like(g), power.astype(g.dtype)):
+            if np.any(g != plain) and not (np.all(g == 1) or np.all(g == 0)):
+                grads = [case.grads[t] | {name: plain} if s == t else other for s, other in enumerate(case.grads)]
+                yield case._replace(grads=grads)
 
 
 def one(case, miss):
@@ -343,9 +383,7 @@ def literals(tree):
 
 def snippet(target, case, miss=None):
     """Return Python code that reproduces a case."""
-    options = "".join(
-        f", {k}={v!r}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
-    )
+    options = "".join(f", {k}={v!r}" for k, v in told(case))
     lines = ["import numpy as np", "from braintools_adadelta.conformance import adapters"]
     if any(x.dtype.name == "bfloat16" for x in case.params.values()):
         lines[1:1] = ["import ml_dtypes"]
@@ -366,19 +404,22 @@ def snippet(target, case, miss=None):
     return "\n".join(lines)
 
 
-def summary(case, miss):
-    """Return `inputs => got != wanted` as one line."""
+def told(case):
+    """Return the options of a case that are on, as pairs."""
+    return [(k, v) for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)]
+
+
+def summary(case, miss=None):
+    """Return what a case is, and what came out, in three lines: dtype and options, inputs, result."""
     numbers = lambda tree: ", ".join(f"{name} = {np.asarray(x).tolist()}" for name, x in tree.items())
-    options = ", ".join(
-        f"{k}={v:g}" for k, v in case.options.items() if v is not None and (k, v) != ("weight_decay", 0)
-    )
     steps = "; ".join(
         ("" if not case.lrs or case.lrs[t] is None else f"lr={case.lrs[t]:g}, ") + numbers(g)
         for t, g in enumerate(case.grads)
     )
     dtype = next(iter(case.params.values())).dtype.name
-    off = f"{miss.ulps:.3g} ulps; exact {miss.exact!r}; rounding explains {miss.allowed:.3g} ulps"
-    return (
-        f"{dtype}, {options}; start {numbers(case.params)}; gradients {steps}"
-        f" => {miss.field} {miss.got!r} != {miss.exact:.9g} ({off})"
-    )
+    lines = [f"{dtype}, " + ", ".join(f"{k}={v:g}" for k, v in told(case))]
+    lines.append(f"start {numbers(case.params)}; gradients {steps}")
+    if miss is not None:
+        off = f"{miss.ulps:.3g} ulps off; rounding explains {miss.allowed:.3g}"
+        lines.append(f" => {miss.field} {miss.got!r}, exactly {miss.exact:.9g} ({off})")
+    return "\n".join(lines)

@@ -4,7 +4,12 @@
 def pytest_addoption(parser):
     group = parser.getgroup("adadelta", "judge implementations of Adadelta")
     add = group.addoption
-    add("--implementation", action="append", metavar="NAME", help="a known name, module:Object or file.py:Object")
+    add(
+        "--adadelta-implementation",
+        action="append",
+        metavar="NAME",
+        help="a known name, module:Object, file.py:Object or run:COMMAND (repeatable)",
+    )
     add("--adadelta-clause", action="append", metavar="ID", help="judge by this clause only (repeatable)")
     add(
         "--adadelta-level",
@@ -14,4 +19,6 @@ def pytest_addoption(parser):
     )
     add("--adadelta-examples", type=int, default=3, metavar="N", help="random runs for each test (default 3)")
     add("--adadelta-seed", type=int, default=0, metavar="N", help="seed of the random runs (default 0)")
+    add("--adadelta-ledger", metavar="FILE", help="a ledger of known deviations for the implementation")
+    add("--adadelta-skip", type=int, default=0, metavar="N", help="leave out the first N tests")
     add("--adadelta-first", action="store_true", help="stop judging an implementation after its first failure")

@@ -71,7 +71,7 @@ def exact_run(objects, params, grads, options, theta, lrs=()):
     from braintools_adadelta.conformance.judge import examine
 
     watched = Watched(params, grads, options, theta, lrs)
-    demand(objects.it, examine(watched), watched.case)
+    demand(objects.it, examine(watched))
 
 
 def same(left, right):

@@ -15,16 +15,28 @@ def load():
     return json.loads((files(__package__) / "vectors.json").read_text("utf-8"))["vectors"]
 
 
-def written(x):
-    """Return an array as hexadecimal floating-point numbers in C order. A complex number gives its real part first."""
+def numbers(x):
+    """Return an array as a list of doubles in C order. A complex number gives its real part first."""
     x = np.ravel(x)
-    return [float(number).hex() for number in (x.view(x.real.dtype) if np.iscomplexobj(x) else x)]
+    return [float(number) for number in (x.view(x.real.dtype) if np.iscomplexobj(x) else x)]
 
 
-def read(numbers, dtype):
-    """Return the flat array that `written` wrote."""
-    numbers = np.array([float.fromhex(x) for x in numbers])
-    return (numbers.view(complex) if np.dtype(dtype).kind == "c" else numbers).astype(dtype)
+def twice(key, x):
+    """Return numbers under two keys: hexadecimal, and decimal in as many digits as make them exact."""
+    return {key: hexadecimal(x), f"{key}_decimal": x}
+
+
+def hexadecimal(x):
+    """Return a number, or the numbers in a dict or list, as C's %a writes them."""
+    if isinstance(x, dict):
+        return {name: hexadecimal(row) for name, row in x.items()}
+    return [float(y).hex() for y in x] if isinstance(x, list) else float(x).hex()
+
+
+def read(row, dtype):
+    """Return the flat array with these hexadecimal numbers."""
+    x = np.array([float.fromhex(number) for number in row])
+    return (x.view(complex) if np.dtype(dtype).kind == "c" else x).astype(dtype)
 
 
 def is_complex(vector):
@@ -40,16 +52,28 @@ def case(vector):
     return Case(tree(vector["params"]), [tree(row["g"]) for row in vector["steps"]], options, lrs)
 
 
+def offered(implementation, vector, run):
+    """Say whether an implementation has all that a vector needs."""
+    shapes, offers = vector["shapes"].values(), {"float32", "lr", "rho", "eps", *implementation.supports}
+    needs = {
+        "lr": run.options["lr"] != 1 or any(lr is not None for lr in run.lrs),
+        "scalars": [] in shapes,
+        "empty": any(0 in shape for shape in shapes),
+    }
+    return (
+        {vector["dtype"], *run.options} <= offers
+        and not any(needs[name] for name in implementation.lacks)
+        and (implementation.sets_lr or all(lr is None for lr in run.lrs))
+    )
+
+
 def wrong(implementation, vector):
     """Return the first error of `implementation` in a vector: (step, field, parameter, k, got, wanted, within), or ().
 
-    Return None if the vector needs an option that it does not offer.
+    Return None if the vector needs something that it does not offer.
     """
     run = case(vector)
-    offered = {"float32", *implementation.supports}
-    if vector["dtype"] not in offered or not (run.options.keys() - {"lr", "rho", "eps"}) <= offered:
-        return None
-    if any(lr is not None for lr in run.lrs) and not implementation.sets_lr:
+    if not offered(implementation, vector, run):
         return None
     try:
         found = first_wrong(implementation, vector, run)

@@ -501,7 +501,7 @@ class GradDescentReset(Numpy):
 
 
 class LrInAccumulator(Numpy):
-    """ConvNetJS, shogun, climin."""
+    """shogun, climin: lr is in Delta before E3 squares it."""
 
     clause = "E3"
 
@@ -510,7 +510,7 @@ class LrInAccumulator(Numpy):
 
 
 class LrIgnored(Numpy):
-    """brainpy before 7f2e3afe, old Paddle, MXNet 1."""
+    """brainpy before 7f2e3afe, old Paddle, MXNet 1, ConvNetJS 0.3.0: lr is ignored."""
 
     clause = "E4"
 
@@ -668,6 +668,23 @@ class RhoFloat32(Numpy):
 
     def average(self, e, x, rho):
         return super().average(e, x, float(np.float32(rho)))
+
+
+class ConstantsFloat32(RhoFloat32):
+    """Paddle: rho and eps are rounded to float32 in a float64 update."""
+
+    def delta(self, g, e_g2, e_delta2, h):
+        return super().delta(g, e_g2, e_delta2, h | {"eps": float(np.float32(h["eps"]))})
+
+
+class LrFloat32(Numpy):
+    """mlx: lr is rounded to float32 in a float64 update."""
+
+    clause = "E4"
+    needs = {"float64"}
+
+    def apply(self, theta, delta, h):
+        return super().apply(theta, delta, h | {"lr": float(np.float32(h["lr"]))})
 
 
 class EpsHardCoded(Numpy):
@@ -1188,7 +1205,9 @@ class ParametersFlattened(Numpy):
 
 
 class EmptyFails(Numpy):
-    clause = "E2"
+    """Parameters without elements raise an exception."""
+
+    clause = "S4"
 
     def average(self, e, x, rho):
         assert x.size, "nothing to average"
@@ -1748,6 +1767,27 @@ rewrite(
     Narrow,
     SIXTEEN,
     apply=lambda s, t, d, h: t if t.dtype.itemsize == 2 and h["t"] > 8 else t + h["lr"] * d,
+)
+
+rewrite(
+    "DecaySparesNames",
+    "G3",
+    "what is called bias, gamma or beta does not decay (mindspore)",
+    needs={"weight_decay"},
+    doors=lambda s, h, grads: (
+        Numpy.doors(s, h, grads)
+        | {
+            k: Numpy.doors(s, h | {"weight_decay": 0}, grads)[k]
+            for k in grads
+            if any(x in k for x in ("bias", "gamma", "beta"))
+        }
+    ),
+)
+rewrite(
+    "StartsDouble",
+    "E4",
+    "float32 parameters become float64 in start()",
+    start=lambda s, params, **more: Numpy.start(s, {k: x.astype(np.float64) for k, x in params.items()}, **more),
 )
 
 WRONG = [cls for cls in globals().values() if isinstance(cls, type) and hasattr(cls, "clause")]
