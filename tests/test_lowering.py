@@ -11,7 +11,7 @@ import pytest
 
 from braintools_adadelta.conformance import adapters, judge
 from braintools_adadelta.conformance.cases import EMPTY, HYPER, SCALARS, SHAPES
-from braintools_adadelta.conformance.judge import Case, misses
+from braintools_adadelta.conformance.judge import Case
 from braintools_adadelta.oracle.bounds import machine_of
 from braintools_adadelta.oracle.ulp import float32
 from braintools_adadelta.states import as_arrays
