@@ -111,4 +111,4 @@ accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools besid
 	build/venv-accuracy/bin/python tools/accuracy.py
 
 clean:  ## remove everything that make made
-	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info docs/*.ipynb docs/book.mplstyle .pytest_cache .ruff_cache .hypothesis
