@@ -72,9 +72,10 @@ mutants: $(READY)  ## change the package in one place at a time and see whether 
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
-	$(call section,'docs: built with every link between pages checked')
+	$(call section,'docs: built; links, captions and alternative texts checked; pages looked at in Chromium, where it is installed')
 	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
 	$(BIN)/python tools/check_site.py build/docs
+	$(BIN)/python tools/check_pages.py build/docs
 	@echo "$(CURDIR)/build/docs/index.html"
 
 links: $(READY)  ## follow the links of the site to other sites (needs the network)
