@@ -69,7 +69,7 @@ html_show_sourcelink = False
 
 
 def fields_of_records(app, what, name, obj, skip, options):
-    """Leave out the fields of named tuples, which Python documents as "Alias for field number ..."; classes list them."""
+    """Leave out the fields of named tuples: Python documents them as "Alias for field number ..."."""
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 

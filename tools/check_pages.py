@@ -42,7 +42,8 @@ def looked_at(axe, page, here, name):
     """Return the problems of the page `name` at the width that `page` has."""
     noticed = []
     hear = lambda message: noticed.append(f"console: {message.text}") if message.type == "error" else None
-    seen = lambda request: noticed.append(f"loads {request.url}") if not request.url.startswith((here, "data:")) else None
+    ours = (here, "data:", "blob:")
+    seen = lambda request: None if request.url.startswith(ours) else noticed.append(f"loads {request.url}")
     thrown = lambda error: noticed.append(f"error: {error}")
     listeners = {"console": hear, "request": seen, "pageerror": thrown}
     for event, listener in listeners.items():
