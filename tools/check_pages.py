@@ -72,7 +72,7 @@ def played(page, here):
         ".map((x) => x.getAttribute('d') ?? x.textContent)"
     )
     before = state()
-    page.get_by_label("eps", exact=False).first.focus()
+    page.locator("input[id$='-eps']").focus()
     page.keyboard.press("ArrowRight")
     after = state()
     if not before or before[0] == after[0] or before[-1] == after[-1]:

@@ -13,7 +13,7 @@
     ["eps", "eps", -10, 0, 0.5, -6, (x) => 10 ** x, (x) => x.toExponential(0)],
     ["lr", "lr of Adadelta", 0.05, 2, 0.05, 1, (x) => x, (x) => x.toFixed(2)],
     ["others", "lr of the others", -4, 0, 0.25, -2, (x) => 10 ** x, (x) => x.toPrecision(2)],
-    ["condition", "steep / flat", 0, 4, 0.25, 2, (x) => 10 ** x, (x) => x.toPrecision(2)],
+    ["condition", "steep / flat", 0, 4, 0.25, 2, (x) => 10 ** x, (x) => String(Math.round(x))],
     ["steps", "steps", 1, 4, 0.1, 2.6, (x) => Math.round(10 ** x), (x) => String(x)],
     ["x", "start, x", -2, 4, 0.05, -1, (x) => x, (x) => x.toFixed(2)],
     ["y", "start, y", -2, 3, 0.05, 0.9, (x) => x, (x) => x.toFixed(2)],
@@ -115,7 +115,7 @@
       inputs[name] = box;
       shown.append(make("label", { for: box.id }, box, ` ${name}`));
     }
-    const parameter = choose("parameter", "What Adadelta keeps, for", { 1: "y (steep)", 0: "x (flat)" });
+    const parameter = choose("parameter", "What Adadelta keeps, for", { y: "y", x: "x" });
     form.append(shown);
     const drawing = () => make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
     const plane = drawing(), fall = drawing(), kept = drawing();
@@ -157,7 +157,7 @@
         legend(fall, k, name, ...STYLES[name]);
       });
 
-      const k = Number(parameter.value), states = runs[0][1].slice(1);
+      const k = "xy".indexOf(parameter.value), states = runs[0][1].slice(1);
       const memory = axes(kept, `Adadelta, parameter ${"xy"[k]}`, [1, Math.max(steps, 2), 1e-8, 1e3], true, true, "step");
       const four = {
         "RMS[g]": [(s) => Math.sqrt(s.e_g2[k] + values.eps), "#0072B2", ""],
