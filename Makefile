@@ -72,9 +72,10 @@ mutants: $(READY)  ## change the package in one place at a time and see whether 
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
-	$(call section,'docs: built with every link between pages checked')
+	$(call section,'docs: built; links, captions and alternative texts checked; pages looked at in Chromium, where it is installed')
 	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
 	$(BIN)/python tools/check_site.py build/docs
+	$(BIN)/python tools/check_pages.py build/docs
 	@echo "$(CURDIR)/build/docs/index.html"
 
 links: $(READY)  ## follow the links of the site to other sites (needs the network)
@@ -139,4 +140,4 @@ accelerators:  ## compile for GPUs and TPUs that are not here; write docs/result
 	PYTHONPATH=tests build/venv-accelerators/bin/python tools/accelerators.py
 
 clean:  ## remove everything that make made
-	rm -rf .venv build dist *.egg-info docs/*.ipynb .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info docs/*.ipynb docs/book.mplstyle .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """The site: the book, executed from nbs/, and the API pages. Nothing is fetched when it is built or read."""
 
 import hashlib
+import html
 import inspect
 import logging
 import os
@@ -8,6 +9,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.util.logging import getLogger
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +22,7 @@ author = settings["DEFAULT"]["author"]
 release = version = settings["DEFAULT"]["version"]
 copyright = author
 
-extensions = ["notebooks", "mathjax", "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["notebooks", "mathjax", "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_*"]
 
@@ -58,9 +60,25 @@ html_title = project
 pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["house.css"]
+html_favicon = "_static/favicon.svg"
+html_additional_pages = {"404": "404.html"}
+templates_path = ["_templates"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def fields_of_records(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples: Python documents them as "Alias for field number ..."."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def description(app, pagename, templatename, context, doctree):
+    """Give each page a description: the line below its title, or that of the project."""
+    quotes = doctree.findall(nodes.block_quote) if doctree else []
+    words = next((quote.astext() for quote in quotes), settings["DEFAULT"]["description"])
+    tag = f'<meta name="description" content="{html.escape(" ".join(words.split()))}" />'
+    context["metatags"] = context.get("metatags", "") + tag
 
 
 def undocumented(app, what, name, obj, options, lines):
@@ -77,5 +95,7 @@ def signature(app, what, name, obj, options, arguments, returns):
 
 
 def setup(app):
+    app.connect("autodoc-skip-member", fields_of_records)
+    app.connect("html-page-context", description)
     app.connect("autodoc-process-docstring", undocumented)
     app.connect("autodoc-process-signature", signature)

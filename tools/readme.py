@@ -1,17 +1,22 @@
 """Is README.md what nbs/index.ipynb says? ``python tools/readme.py [--check | --code]``
 
-Executes the notebook and writes what it says and prints.
+Executes the notebook and writes what it says and prints. Pictures and links are relative, as a repository shows them;
+where settings.ini names a `git_url`, they are absolute, since PyPI shows this file, too, and has no other files.
 ``--check`` compares and writes nothing. ``--code`` prints only the code of the example.
 """
 
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 from execnb.shell import CaptureShell
 from nbdev.process import NBProcessor
 
 ROOT = Path(__file__).parent.parent
+settings = ConfigParser()
+settings.read(ROOT / "settings.ini")
+settings = settings["DEFAULT"]
 HIDDEN = {"hide", "default_exp"}
 
 
@@ -32,6 +37,13 @@ def text_of(output):
     return "".join(output.get("text") or output.get("data", {}).get("text/plain", "")).rstrip()
 
 
+def absolute(source):
+    """Return the Markdown `source` with pictures and links to files as the repository at `git_url` serves them."""
+    url, branch = settings["git_url"].rstrip("/"), settings["branch"]
+    source = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:)", rf"\1{url}/raw/{branch}/", source)
+    return re.sub(r"(?<!!)(\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{url}/blob/{branch}/", source)
+
+
 def markdown(path):
     """Execute the notebook at `path` and return it as Markdown, its links seen from the root."""
     nb, cells = shown(path)
@@ -40,7 +52,8 @@ def markdown(path):
     for cell in cells:
         source = cell.source.strip()
         if cell.cell_type != "code":
-            blocks.append(re.sub(r"\]\((?![a-z]+:|[/#.])", "](nbs/", source).replace("](../", "]("))
+            source = re.sub(r"\]\((?![a-z]+:|[/#.])", "](nbs/", source).replace("](../", "](")
+            blocks.append(absolute(source) if settings["git_url"] else source)
             continue
         blocks.append(f"```python\n{source}\n```")
         blocks += [f"```text\n{text}\n```" for text in map(text_of, cell.outputs) if text]

@@ -1,11 +1,16 @@
-"""Mirror nbs/*.ipynb into docs/ before each build, with nbdev's ``#|`` directives turned into myst-nb's cell tags.
+"""Mirror nbs/*.ipynb into docs/ before each build, with ``#|`` directives turned into what myst-nb understands.
 
-A mirror, because Sphinx reads one folder only and a symbolic link would break the links between notebooks.
+A mirror, because Sphinx reads one folder only and a symbolic link would break the links between notebooks. The order
+of the chapters is that of _contents.md, and their numbers are counted from there.
 """
 
+import fnmatch
 import json
 import re
+import shutil
 from pathlib import Path
+
+from docutils import nodes
 
 DIRECTIVE = re.compile(r"#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 TAGS = {  # the hidden cells run too: later ones may need them
@@ -18,16 +23,28 @@ TAGS = {  # the hidden cells run too: later ones may need them
     "eval: false": "skip-execution",
 }
 FIGURE = re.compile(r"!\[[^\]]*\]\(\.\./docs/(_static/[\w-]+\.svg)\)")
+DRAWING = r"```{raw} html\n:file: \1\n```"
+PLAYGROUND = (  # the picture, for readers without scripts, in what a script makes a playground
+    '```{raw} html\n<div class="playground" data-size="small">\n```\n%s\n```{raw} html\n</div>\n'
+    '<script src="_static/optimizers.js"></script><script src="_static/playground.js"></script>\n```'
+)
+DOCS = re.compile(r"\]\(\.\./docs/")
+ENTRY = re.compile(r"^([\w*-]+)$", re.M)  # a line of a toctree that names pages; those in folders are no chapters
 
 
 def split(source):
-    """Return the tags that the leading directives of `source` stand for, and the lines below them."""
-    lines, tags = source.splitlines(), set()
+    """Return the metadata that the leading directives of `source` stand for, and the lines below them."""
+    lines, tags, figure = source.splitlines(), set(), {}
     while lines and (match := DIRECTIVE.match(lines[0])):
         name, value = match.groups()
+        if name == "fig-cap":
+            figure["figure"] = {"caption": value}
+        elif name == "fig-alt":
+            figure["image"] = {"alt": value}
         tags.add(TAGS.get(name if name in TAGS else f"{name}: {value}".lower()))
         del lines[0]
-    return sorted(tags - {None}), "\n".join(lines).strip("\n")
+    metadata = {"tags": sorted(tags - {None})} | ({"mystnb": figure} if figure else {})
+    return metadata, "\n".join(lines).strip("\n")
 
 
 def page(text, contents=""):
@@ -38,10 +55,10 @@ def page(text, contents=""):
     for cell in nb["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            tags, source = split(source)
-            cell["metadata"]["tags"] = tags
+            metadata, source = split(source)
+            cell["metadata"].update(metadata)
         else:  # a drawing of ours goes into the page itself, where it takes the page's colours
-            source = FIGURE.sub(r"```{raw} html\n:file: \1\n```", source)
+            source = DOCS.sub("](", FIGURE.sub(PLAYGROUND % DRAWING if "/valley.svg)" in source else DRAWING, source))
         cell["source"] = source
     nb["cells"] = [cell for cell in nb["cells"] if cell["source"]]
     if contents:
@@ -58,8 +75,19 @@ def mirror(app, config):
     for path in docs.glob("*.ipynb"):
         if path.name not in pages:
             path.unlink()
+    shutil.copy(docs.parent / "nbs/book.mplstyle", docs)
+
+
+def number(app, doctree):
+    """Put the number of a chapter before its title."""
+    entries = ENTRY.findall((Path(app.srcdir) / "_contents.md").read_text("utf-8"))
+    pages = [name for entry in entries for name in fnmatch.filter(sorted(app.env.found_docs), entry)]
+    chapters = list(dict.fromkeys(pages))
+    if app.env.docname in chapters and (title := next(doctree.findall(nodes.title), None)):
+        title.insert(0, nodes.Text(f"{chapters.index(app.env.docname) + 1}. "))
 
 
 def setup(app):
     app.connect("config-inited", mirror)
+    app.connect("doctree-read", number, priority=100)  # before Sphinx collects the titles
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
