@@ -143,12 +143,14 @@ class Thread:
         return self.registers[base], int(offset or 0) * 8 // int(op.rsplit(".b")[-1])
 
     def load(self, op, target, address):
+        """Read numbers of an array into the registers of `target`."""
         at, first = self.place(address, op)
         rows = self.arrays[self.kernel.operands[at]]
         for k, name in enumerate(re.findall(r"%\w+", target), first):
             self.registers[name] = (rows[k], rows[k])
 
     def store(self, op, address, source):
+        """Keep what the registers of `source` hold as results."""
         at, first = self.place(address, op)
         values = [self.registers[name] for name in re.findall(r"%\w+", source)]
         values = [part for x in values for part in (x if isinstance(x, list) else [x])]
