@@ -238,12 +238,14 @@ def carry_out(calls, write, explain, *, traced, several_devices, donate, **commo
     If they give nothing, `explain` may say why in a better error. A trace that fails has lost nothing.
     """
     *others, (_, last) = calls
-    copying, compiled = update_copying, update_in_place if donate else update_all
+    copying, compiled = update_copying, update_all
     if traced or several_devices:
         compiled = update_copying if others else update_all.__wrapped__
     elif last.get("layouts"):
         donated = ("before", "theta") if donate else ("before",)
         copying, compiled = (partial(on_mesh, donated=names) for names in ((), donated))
+    elif donate:
+        compiled = update_in_place
     if traced:  # once for all calls; hidden from XLA, for which they may be constants
         common["options"] = jax.lax.optimization_barrier(in_scalars(common["options"]))
     results, done = [], []
