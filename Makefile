@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test style suite notebooks original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy bench bench-against clean
+.PHONY: help environment demo scale test style suite notebooks original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy bench bench-against clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,6 +31,13 @@ environment: $(READY)  ## make .venv, and nothing else
 
 demo: $(READY)  ## train a small network on real digits with this Adadelta and with braintools', side by side
 	@$(BIN)/python examples/digits.py --out build/demo
+
+scale: $(READY)  ## show layouts, ZeRO-1, and two processes of which one is killed (about a minute)
+	$(call section,'docs/scale.md on eight devices')
+	@$(BIN)/python tools/page.py docs/scale.md
+	$(call section,'two processes: ZeRO-1')
+	@$(BIN)/python -W ignore -c 'import orbax.checkpoint' 2>/dev/null || $(BIN)/pip install -qq -c constraints.txt orbax-checkpoint
+	@$(BIN)/python examples/processes.py --layout zero --folder build/processes
 
 test: style suite notebooks docs  ## run every check: the four below (`make -j2 test` runs two at a time)
 

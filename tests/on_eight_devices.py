@@ -77,9 +77,11 @@ WAYS = {"eager": eager, "jit": jitted, "for_loop": looped}
 # ---------------------------------------------------------------------------------------------------------- layouts
 
 
-CASES = [(layout, "eager", kind, "all") for layout in LAYOUTS for kind in KINDS]
-CASES += [("whole from pieces", way, kind, "plain") for way in WAYS for kind in KINDS]
-CASES += [("other axes", way, kind, "all") for way in ("jit", "for_loop") for kind in KINDS]
+ALWAYS = [("whole from pieces", "eager", "auto"), ("one axis from two", "eager", "explicit")]
+ALWAYS += [("other axes", "jit", "auto"), ("whole from pieces", "for_loop", "explicit")]
+EVERY = [(layout, way, kind) for layout in LAYOUTS for way in WAYS for kind in KINDS]
+CASES = [pytest.param(*case, "all", marks=[pytest.mark.slow] * (case not in ALWAYS)) for case in EVERY]
+CASES += [pytest.param("pieces from whole", way, "auto", "plain", marks=pytest.mark.slow) for way in WAYS]
 
 
 @pytest.mark.parametrize(("layout", "way", "kind", "options"), CASES)

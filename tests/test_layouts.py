@@ -1,19 +1,44 @@
-"""Arrays on a mesh: eight devices, which need a process of their own, and what holds on one."""
+"""Arrays on a mesh: eight devices, and several processes, each in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+import pytest
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 
 
-def with_devices(count, *arguments):
-    """Run Python with so many devices; fail with what it printed if it fails."""
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "PYTHONPATH": str(HERE)}
-    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, cwd=HERE.parent)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+def run(*arguments, **env):
+    """Run Python in the folder of the project; fail with what it printed if it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
 
 
-def test_on_eight_devices():
-    with_devices(8, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "on_eight_devices.py"))
+def test_on_eight_devices(request):
+    profile = request.config.getoption("--hypothesis-profile") or "ci"
+    eight = "--xla_force_host_platform_device_count=8"
+    options = ["-q", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}"]
+    run("-m", "pytest", *options, TESTS / "on_eight_devices.py", XLA_FLAGS=eight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "resume"), [(2, "2,1,4"), (4, "4,2,1")])
+def test_several_processes(processes, resume, tmp_path):
+    """One is killed, the others end, and as many or others go on from the checkpoint."""
+    pytest.importorskip("orbax.checkpoint")
+    how = ["--processes", processes, "--resume", resume, "--layout", "data,zero,fsdp"]
+    run("examples/processes.py", "--folder", tmp_path, *how)
+
+
+def test_the_page_about_it():
+    """Its cells run, each with the assertions that follow it, and what it quotes is in the example."""
+    run("tools/page.py", "docs/scale.md")
+    quoted = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/scale.md").read_text(), re.S | re.M)
+    example = (ROOT / "examples/processes.py").read_text()
+    assert len(quoted) == 3 and all(code in example for code in quoted)
