@@ -60,6 +60,7 @@ html_title = project
 pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["house.css"]
+html_js_files = ["scrolling.js"]
 html_favicon = "_static/favicon.svg"
 html_additional_pages = {"404": "404.html"}
 templates_path = ["_templates"]
@@ -81,6 +82,12 @@ def description(app, pagename, templatename, context, doctree):
     context["metatags"] = context.get("metatags", "") + tag
 
 
+def levels_of_captions(app, pagename, templatename, context, doctree):
+    """Say of which level the captions of the contents are: Sphinx says only that they are headings."""
+    if tree := context.get("furo_navigation_tree"):
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def undocumented(app, what, name, obj, options, lines):
     """A public function, class or method without a docstring fails the build."""
     if what in ("function", "class", "method", "property") and not any(lines):
@@ -97,5 +104,6 @@ def signature(app, what, name, obj, options, arguments, returns):
 def setup(app):
     app.connect("autodoc-skip-member", fields_of_records)
     app.connect("html-page-context", description)
+    app.connect("html-page-context", levels_of_captions, priority=900)  # after the theme
     app.connect("autodoc-process-docstring", undocumented)
     app.connect("autodoc-process-signature", signature)
