@@ -186,7 +186,7 @@ def put(tree, place):
     """Return the arrays in `tree` at `place`, a sharding; None is wherever JAX puts a new array."""
 
     def one(x):
-        if not isinstance(x, jax.Array) or x.sharding == place or (place is None and not x.committed):
+        if not isinstance(x, jax.Array) or is_traced(x) or x.sharding == place or (place is None and not x.committed):
             return x
         if place is None:
             return jnp.asarray(np.asarray(x))
