@@ -148,17 +148,18 @@ def test_an_eager_update_is_one_dispatch(lr, tmp_path):
 
 
 def test_a_compiled_update_reads_only_the_states_it_needs():
-    """Accumulators, step count, lr, decay, options: each costs every call of a compiled loop some microseconds."""
+    """Accumulators, step count, lr, hyperparameters: each costs every call of a compiled loop some microseconds."""
     ours = default_optimizer({"w": state(1.0, 2.0)})
     _, states = brainstate.transform.make_jaxpr(lambda g: ours.update({"w": g}))(jnp.ones(2))
-    assert len([one for one in states if not isinstance(one, brainstate.ParamState)]) == 5
+    assert len([one for one in states if not isinstance(one, brainstate.ParamState)]) == 4
 
 
 def test_nothing_nested_in_an_outer_trace():
     options = {"weight_decay": 0.1, "grad_clip_norm": 1.0, "grad_clip_value": 1.0}
     ours = default_optimizer({"w": state(1.0, 2.0)}, **options)
     jaxpr, _ = brainstate.transform.make_jaxpr(lambda g: ours.update({"w": g}))(jnp.ones(2))
-    assert not [eqn for eqn in jaxpr.jaxpr.eqns if any("jaxpr" in name for name in eqn.params)]
+    nested = [eqn for eqn in jaxpr.jaxpr.eqns if any("jaxpr" in name for name in eqn.params)]
+    assert not [eqn for eqn in nested if eqn.primitive.name != "reduce"]  # whose function is one of two numbers
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
