@@ -1013,7 +1013,7 @@ theta(
     "nothing beyond the first 128 moves",
     lambda t, d, h: t + h["lr"] * d * (np.arange(t.size).reshape(t.shape) < 128),
 )
-theta("MatricesOnly", "E4", "scalars are left alone", lambda t, d, h: t + h["lr"] * d if t.ndim else t)
+theta("MatricesOnly", "E4", "vectors are left alone", lambda t, d, h: t + h["lr"] * d if t.ndim > 1 else t)
 theta(
     "Grid", "E4", "weights on a grid", lambda t, d, h: np.round((t + h["lr"] * d) * 2**12) / np.asarray(2**12, t.dtype)
 )
@@ -1303,8 +1303,8 @@ norm("NormFirst", "of the first leaf", lambda gs: sq(total(gs[:1])))
 norm("NormLast", "all but the last leaf", lambda gs: sq(total(gs[:-1])))
 norm(
     "NormMatrices",
-    "without scalars",
-    lambda gs: sq(total([g for g in gs if g.ndim])) if any(g.ndim for g in gs) else sq(total(gs)),
+    "without vectors",
+    lambda gs: sq(total([g for g in gs if g.ndim > 1] or gs)),
 )
 norm("NormOfNorms", "the sum of the leaves' norms", lambda gs: sum(sq(np.sum(g * g)) for g in gs))
 norm("NormEps", "1e-6 under the root", lambda gs: sq(total(gs) + 1e-6))
@@ -1343,7 +1343,7 @@ clip_value(
     "what meets the threshold is dropped",
     lambda g, v: np.where(abs(g) >= v, np.where(abs(g) == v, 0, np.sign(g) * v), g),
 )
-clip_value("ValueMatrices", "scalars are not cut", lambda g, v: np.clip(g, -v, v) if g.ndim else g)
+clip_value("ValueMatrices", "vectors are not cut", lambda g, v: np.clip(g, -v, v) if g.ndim > 1 else g)
 clip_value("ValueAtLeastOne", "never cuts below 1", lambda g, v: np.clip(g, -max(v, 1), max(v, 1)))
 
 
