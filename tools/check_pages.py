@@ -31,7 +31,7 @@ def serve(root):
 
 
 def violations(axe, page):
-    """Return what axe finds that is serious or critical, a line for each rule, with the first place."""
+    """Yield what axe finds that is serious or critical, a line for each rule, with the first place."""
     for found in axe.run(page).response["violations"]:
         if found["impact"] in ("serious", "critical"):
             place = found["nodes"][0]["target"][0]
@@ -71,11 +71,13 @@ def played(page, here):
         "[...document.querySelectorAll('.playground .summary, .playground .curve')]"
         ".map((x) => x.getAttribute('d') ?? x.textContent)"
     )
-    before = state()
+    if not (before := state()):
+        yield "playground: there is none"
+        return
     page.locator("input[id$='-eps']").focus()
     page.keyboard.press("ArrowRight")
     after = state()
-    if not before or before[0] == after[0] or before[-1] == after[-1]:
+    if before[0] == after[0] or before[-1] == after[-1]:
         yield "playground: it does not move"
 
 

@@ -47,7 +47,7 @@
       next.e_g2.push(after.e_g2 ?? 0);
       next.e_delta2.push(after.e_delta2 ?? 0);
       next.m.push(after.m ?? 0);
-      next.size.push(options.lr * after.size);
+      next.size.push(after.size);
     });
     return next;
   }
