@@ -16,7 +16,7 @@ def main(argv=None):
 
         from braintools_adadelta.bench import measure, plan, report
     except ModuleNotFoundError as error:
-        print(f"adadelta-bench needs {error.name}: pip install 'braintools_adadelta[bench]'", file=sys.stderr)
+        print(f"adadelta-bench needs {error.name}: pip install '.[bench]' in a clone", file=sys.stderr)
         return 2
     parser = argparse.ArgumentParser(prog="adadelta-bench", description=SUMMARY)
     kinds = parser.add_mutually_exclusive_group()

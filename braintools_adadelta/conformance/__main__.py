@@ -7,7 +7,7 @@ def main():
     try:
         from braintools_adadelta.conformance import command
     except ModuleNotFoundError as error:
-        message = f"adadelta-conformance needs {error.name}: pip install 'braintools_adadelta[conformance]'"
+        message = f"adadelta-conformance needs {error.name}: pip install numpy mpmath pytest"
         print(message, file=sys.stderr)
         return 2
     return command.main()
