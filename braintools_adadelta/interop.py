@@ -9,7 +9,7 @@ import numpy as np
 
 from .leaf import bare, is_quantity
 from .names import keys_of, like, name_of
-from .saving import filled, flat, plain
+from .saving import leaves_by_name, plain, with_leaves
 
 __all__ = ["from_optax", "from_torch", "to_braintools", "to_optax", "to_torch"]
 
@@ -18,12 +18,12 @@ def _trees(optimizer):
     """Return {field: {name: tree}}: the accumulators, each built as the value of its parameter is."""
     values = {name: state.value for name, state in optimizer.param_states.items()}
     saved = optimizer.state_dict()["opt_state"]
-    return {field: filled(values, tree) for field, tree in saved.items()}
+    return {field: with_leaves(values, tree) for field, tree in saved.items()}
 
 
 def _load(optimizer, e_g2, e_delta2, step_count):
     """Load accumulators by name. What does not fit is refused, and nothing is changed."""
-    memory = {"e_g2": flat(plain(e_g2)), "e_delta2": flat(plain(e_delta2))}
+    memory = {"e_g2": leaves_by_name(plain(e_g2)), "e_delta2": leaves_by_name(plain(e_delta2))}
     state = optimizer.state_dict() | {"opt_state": memory, "step_count": step_count}
     del state["lr_scheduler"]  # what is read at the step count is read at the new one
     optimizer.load_state_dict(state)
@@ -85,7 +85,7 @@ def to_torch(optimizer, state_dict, names):
     """
     import torch
 
-    memory = {field: flat(plain(tree)) for field, tree in optimizer.state_dict()["opt_state"].items()}
+    memory = {field: leaves_by_name(plain(tree)) for field, tree in optimizer.state_dict()["opt_state"].items()}
     tensor = lambda field, name: torch.from_numpy(np.array(memory[field][name]))
     step = float(optimizer.step_count.value)
     state = {
@@ -129,7 +129,7 @@ def to_braintools(optimizer, state_dict):
     if len(optimizer.param_groups) > 1:
         raise ValueError("the optimizer has added groups: braintools would train them by Adam, which has other memory.")
     saved = optimizer.state_dict()
-    memory = {"e_g": flat(plain(saved["opt_state"]["e_g2"])), "e_x": flat(plain(saved["opt_state"]["e_delta2"]))}
+    memory = {"e_g": leaves_by_name(plain(saved["opt_state"]["e_g2"])), "e_x": leaves_by_name(plain(saved["opt_state"]["e_delta2"]))}
 
     def leaf(path, old):
         _, field, *name = keys_of(path)

@@ -13,7 +13,7 @@ from braintools_adadelta.oracle.exact import step as exact_step
 from braintools_adadelta.oracle.ulp import FORMATS, float32, fraction, ulps
 from braintools_adadelta.transform import Accumulators, Options, step
 
-DOORS = {
+OPTIONS = {
     "none": {},
     "norm": {"grad_clip_norm": 1.5},
     "norm_not_reached": {"grad_clip_norm": 1e30},
@@ -29,24 +29,24 @@ GRADS = {
     "apart": ([1e-30, 0.0, 2e-30, 1e-31, -1e-30], [3e38, 1.0]),
     "tiny": ([1e-30, -3e-37, 0.0, 1e-30, 1e-25], [1e-20, 2e-30]),
 }
-flat = lambda tree: [x for leaf in jax.tree.leaves(tree) for x in np.ravel(np.asarray(leaf))]
+components = lambda tree: [x for leaf in jax.tree.leaves(tree) for x in np.ravel(np.asarray(leaf))]
 
 
 @pytest.mark.parametrize("grads", GRADS)
-@pytest.mark.parametrize("doors", DOORS)
-def test_every_arrow(doors, grads):
-    rng, options = np.random.default_rng(1), {"rho": 0.9, "eps": 1e-6, **DOORS[doors]}
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_arrow(name, grads):
+    rng, options = np.random.default_rng(1), {"rho": 0.9, "eps": 1e-6, **OPTIONS[name]}
     tree = lambda a, b: {"a": jnp.asarray(a, jnp.float32), "b": [jnp.asarray(b, jnp.float32)]}
     theta, e_g2, e_delta2 = (tree(rng.normal(size=5), rng.normal(size=2)) for _ in range(3))
     e_g2, e_delta2 = jax.tree.map(jnp.square, (e_g2, e_delta2))
     g, lr = tree(*GRADS[grads]), 0.5
     got = jax.jit(step, static_argnums=4)(theta, g, Accumulators(e_g2, e_delta2), lr, Options(**options))
     options |= {"lr": lr, "largest": largest_root(float32)}
-    state = flat(theta), flat(e_g2), flat(e_delta2)
-    truth = exact_step(state[0], flat(g), *state[1:], **options)
+    state = components(theta), components(e_g2), components(e_delta2)
+    truth = exact_step(state[0], components(g), *state[1:], **options)
     allowed = bounds(truth, *state, fmt=float32, form=PLAIN, **options)
     for field in Step._fields:
-        rows = zip(exact(flat(getattr(got, field))), getattr(truth, field), getattr(allowed, field), strict=True)
+        rows = zip(exact(components(getattr(got, field))), getattr(truth, field), getattr(allowed, field), strict=True)
         for k, (x, y, bound) in enumerate(rows):
             assert abs(x - y) <= bound, (
                 f"{field}, number {k}: {float(x)!r}, exactly {float(y)!r} up to {float(bound):.2g}"

@@ -25,14 +25,14 @@ class Numpy:
     def step(self, h, grads):
         h["t"] += 1
         with np.errstate(all="ignore"):
-            for k, g in self.doors(h, grads).items():
+            for k, g in self.prepared(h, grads).items():
                 e_g2 = h["e_g2"][k] = np.asarray(self.average_g(h["e_g2"][k], g, h))
                 delta = self.delta(g, e_g2, h["e_delta2"][k], h)
                 h["e_delta2"][k] = np.asarray(self.average_delta(h["e_delta2"][k], delta, g, h))
                 h["params"][k] = np.asarray(self.apply(h["params"][k], delta, h))
         return h
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         grads = self.clip_norm(grads, h["grad_clip_norm"])
         if h["grad_clip_value"] is not None:
             grads = {k: self.clip_value(g, h["grad_clip_value"]) for k, g in grads.items()}
@@ -205,8 +205,8 @@ class SquareOfRatio(Native):
         rho = np.asarray(h["rho"], e.dtype)
         return rho * e + (1 - rho) * ((e + eps) / (h["e_g2"][h["name"]] + eps) * (g * g))
 
-    def doors(self, h, grads):
-        out = super().doors(h, grads)
+    def prepared(self, h, grads):
+        out = super().prepared(h, grads)
 
         class Named(dict):
             def items(self):
@@ -226,7 +226,7 @@ class LrFirst(Native):
     def step(self, h, grads):
         h["t"] += 1
         with np.errstate(all="ignore"):
-            for k, g in self.doors(h, grads).items():
+            for k, g in self.prepared(h, grads).items():
                 eps, lr = np.asarray(h["eps"], g.dtype), np.asarray(h["lr"], g.dtype)
                 h["e_g2"][k] = np.asarray(self.average_g(h["e_g2"][k], g, h))
                 above, below = np.sqrt(h["e_delta2"][k] + eps), np.sqrt(h["e_g2"][k] + eps)
@@ -255,7 +255,7 @@ class Lagged(Native):
     def step(self, h, grads):
         h["t"] += 1
         with np.errstate(all="ignore"):
-            for k, g in self.doors(h, grads).items():
+            for k, g in self.prepared(h, grads).items():
                 h["name"] = k
                 h["e_g2"][k] = np.asarray(self.average_g(h["e_g2"][k], g, h))
                 delta = self.delta(g, h["e_g2"][k], None, h)
@@ -301,9 +301,9 @@ class WideAccumulators(Right):
     def zeros(self, params, eps):
         return {k: np.zeros(x.shape, np.float32) for k, x in params.items()}
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         wide = h | {"params": {k: x.astype(np.float32) for k, x in h["params"].items()}}
-        return super().doors(wide, {k: g.astype(np.float32) for k, g in grads.items()})
+        return super().prepared(wide, {k: g.astype(np.float32) for k, g in grads.items()})
 
     def apply(self, theta, delta, h):
         return (theta.astype(np.float32) + h["lr"] * delta).astype(theta.dtype)
@@ -574,18 +574,18 @@ class OneSided(Numpy):
 class DecayFirst(Numpy):
     clause = "G4"
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         decayed = {k: super(DecayFirst, self).decay(g, h["params"][k], h) for k, g in grads.items()}
-        return super().doors(h | {"weight_decay": 0}, decayed)
+        return super().prepared(h | {"weight_decay": 0}, decayed)
 
 
 class ValueBeforeNorm(Numpy):
     clause = "G4"
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         if h["grad_clip_value"] is not None:
             grads = {k: self.clip_value(g, h["grad_clip_value"]) for k, g in grads.items()}
-        return super().doors(h | {"grad_clip_value": None}, grads)
+        return super().prepared(h | {"grad_clip_value": None}, grads)
 
 
 class DynetTimes(Numpy):
@@ -1376,8 +1376,8 @@ class DecayFromStart(Numpy):
     def step(self, h, grads):
         h.setdefault("first", dict(h["params"]))
         keep = h["params"]
-        doors = {k: self.decay(g, h["first"][k], h) for k, g in grads.items()}
-        h = super().step(h | {"weight_decay": 0, "keep": h["weight_decay"]}, doors)
+        prepared = {k: self.decay(g, h["first"][k], h) for k, g in grads.items()}
+        h = super().step(h | {"weight_decay": 0, "keep": h["weight_decay"]}, prepared)
         return h | {"weight_decay": h["keep"], "params": keep}
 
 
@@ -1390,13 +1390,13 @@ class DecayPastAverage(Numpy):
         self.undecayed = g
         return super().decay(g, theta, h)
 
-    def doors(self, h, grads):
-        out = super().doors(h, grads)
+    def prepared(self, h, grads):
+        out = super().prepared(h, grads)
         self.plain = {id(out[k]): self.clip(h, grads)[k] for k in out}
         return out
 
     def clip(self, h, grads):
-        return Numpy.doors(self, h | {"weight_decay": 0}, grads)
+        return Numpy.prepared(self, h | {"weight_decay": 0}, grads)
 
     def average_g(self, e, g, h):
         return super().average_g(e, self.plain[id(g)], h)
@@ -1407,15 +1407,15 @@ class ValueUnlessNorm(Numpy):
 
     clause = "G4"
 
-    def doors(self, h, grads):
-        return super().doors(h | {"grad_clip_value": None} if h["grad_clip_norm"] else h, grads)
+    def prepared(self, h, grads):
+        return super().prepared(h | {"grad_clip_value": None} if h["grad_clip_norm"] else h, grads)
 
 
 class NormUnlessValue(Numpy):
     clause = "G4"
 
-    def doors(self, h, grads):
-        return super().doors(h | {"grad_clip_norm": None} if h["grad_clip_value"] else h, grads)
+    def prepared(self, h, grads):
+        return super().prepared(h | {"grad_clip_norm": None} if h["grad_clip_value"] else h, grads)
 
 
 class DecayBetween(Numpy):
@@ -1423,7 +1423,7 @@ class DecayBetween(Numpy):
 
     clause = "G4"
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         grads = self.clip_norm(grads, h["grad_clip_norm"])
         grads = {k: self.decay(g, h["params"][k], h) for k, g in grads.items()}
         v = h["grad_clip_value"]
@@ -1433,8 +1433,8 @@ class DecayBetween(Numpy):
 class DecayUnlessClip(Numpy):
     clause = "G4"
 
-    def doors(self, h, grads):
-        return super().doors(h | {"weight_decay": 0} if h["grad_clip_value"] and h["grad_clip_norm"] else h, grads)
+    def prepared(self, h, grads):
+        return super().prepared(h | {"weight_decay": 0} if h["grad_clip_value"] and h["grad_clip_norm"] else h, grads)
 
 
 class ClipTwice(Numpy):
@@ -1442,10 +1442,10 @@ class ClipTwice(Numpy):
 
     clause = "G4"
 
-    def doors(self, h, grads):
+    def prepared(self, h, grads):
         return {
             k: g if h["grad_clip_value"] is None else self.clip_value(g, h["grad_clip_value"])
-            for k, g in super().doors(h, grads).items()
+            for k, g in super().prepared(h, grads).items()
         }
 
 
@@ -1673,7 +1673,7 @@ def shared_by(name, doc, key):
 
     def step(self, h, grads):
         h["t"] += 1
-        for k, g in self.doors(h, grads).items():
+        for k, g in self.prepared(h, grads).items():
             one = key(k)
             h["e_g2"][one] = np.resize(self.average_g(np.resize(h["e_g2"].get(one, g * 0), g.shape), g, h), g.shape)
             before = np.resize(h["e_delta2"].get(one, g * 0), g.shape)
@@ -1774,10 +1774,10 @@ rewrite(
     "G3",
     "what is called bias, gamma or beta does not decay (mindspore)",
     needs={"weight_decay"},
-    doors=lambda s, h, grads: (
-        Numpy.doors(s, h, grads)
+    prepared=lambda s, h, grads: (
+        Numpy.prepared(s, h, grads)
         | {
-            k: Numpy.doors(s, h | {"weight_decay": 0}, grads)[k]
+            k: Numpy.prepared(s, h | {"weight_decay": 0}, grads)[k]
             for k in grads
             if any(x in k for x in ("bias", "gamma", "beta"))
         }

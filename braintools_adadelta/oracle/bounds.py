@@ -241,7 +241,7 @@ def bounds(
     stored=None,
     m=None,
     traced=False,
-    **doors,
+    **clips_and_decay,
 ):
     """Bound the error of every field of an exact `step` that was taken from `theta, e_g2, e_delta2`.
 
@@ -257,7 +257,7 @@ def bounds(
         Whether any association of operations that is in use is allowed, or only that of :mod:`braintools_adadelta.equations`.
     carried : braintools_adadelta.oracle.exact.Step, optional
         Bounds on the errors of the state before; None if the implementation started from exactly that state.
-    lr, rho, eps, largest, **doors
+    lr, rho, eps, largest, **clips_and_decay
         The options of the step, within the assumptions of this chapter about the numbers.
     stored : Format, optional
         The format of theta, if it is narrower than the working precision.
@@ -277,7 +277,7 @@ def bounds(
     zero = [mp.zero] * len(theta)
     carried = carried or Step(*[zero] * 8)
     theta, e_g2, e_delta2 = exact(theta), exact(e_g2), exact(e_delta2)
-    by_norm, by_value, a_g = gradient_bounds(step, theta, carried.theta, m, form, **doors)
+    by_norm, by_value, a_g = gradient_bounds(step, theta, carried.theta, m, form, **clips_and_decay)
     out = Step(zero, by_norm, by_value, a_g, [], [], [], [])
     for i, a in enumerate(a_g):
         g, before = abs(step.decayed[i]), carried.e_delta2[i]
