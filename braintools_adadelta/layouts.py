@@ -108,11 +108,13 @@ def check_sharding(name, value):
 
 def fits(place, shape):
     """Say whether an array of that `shape` can be cut as `place` says: in equal pieces, along axes that it has."""
+    if len(getattr(place, "spec", ())) > len(shape):
+        return False
     try:
         place.shard_shape(shape)
     except ValueError:
         return False
-    return len(getattr(place, "spec", ())) <= len(shape)
+    return True
 
 
 def chosen(option, sharding, name, shape):
