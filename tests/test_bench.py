@@ -127,7 +127,7 @@ def test_the_command_writes_a_page(tmp_path, capsys):
     assert {one["section"] for one in document["records"]} == set(sections)
     assert {one["library"] for one in document["records"]} | document["missing"].keys() == {"limit", "optax"}
     page = (tmp_path / "benchmark.md").read_text("utf-8")
-    images = re.findall(r"```\{image\} (\S+)\n:alt: (.+)\n", page)
+    images = re.findall(r"```\{figure\} (\S+)\n:alt: (.+)\n", page)
     assert images and all((tmp_path / name).read_text("utf-8").count("<svg") and len(alt) > 40 for name, alt in images)
     assert "| optax, in jit, donated |" in page and "| optax, in jit, donated |" in capsys.readouterr().out
 

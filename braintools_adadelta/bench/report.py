@@ -341,6 +341,15 @@ PARTS = {  # heading and text of each section, in the order of the page
 }
 
 
+CAPTIONS = {
+    "large": "Time of a step, as a multiple of the limit. Further left is faster.",
+    "roofline": "Parameters a second against the bytes that are moved for each. Nobody can be above the lines.",
+    "sizes": "Time of a step for each number, against the size of one parameter.",
+    "leaves": "Time of a step, against the number of parameters that share one total.",
+    "small": "Time of a step of a small network, against the number of its parameters.",
+}
+
+
 def page(found, drawn):
     """Return the page, in the Markdown of the docs."""
     about = dict(found.made_with)
@@ -355,7 +364,8 @@ def page(found, drawn):
             parts.append(f"## {heading}\n")
             parts += [told.rstrip() + "\n"] if told else []
             if section in drawn:
-                parts.append(f"```{{image}} benchmark-{section}.svg\n:alt: {drawn[section][1]}\n:class: chart\n```\n")
+                options = f":alt: {drawn[section][1]}\n:class: chart\n\n{CAPTIONS[section]}\n"
+                parts.append(f"```{{figure}} benchmark-{section}.svg\n{options}```\n")
             for title, text in rows.get(section, {}).items():
                 parts.append(f"{title}:\n\n{text}\n" if title else f"{text}\n")
     return "\n".join(parts + left_out(found, "## "))
