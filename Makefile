@@ -16,7 +16,7 @@ install = $(1)/bin/pip install -qq $(3) 'setuptools>=77' && $(1)/bin/pip install
 	&& $(1)/bin/pip check
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo scale test style suite notebooks original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy bench bench-against clean
+.PHONY: help environment demo scale test style suite proof notebooks original matrix pins nightly exhaustive mutants accelerators docs links wheel lowest conformance-all accuracy bench bench-against clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,16 +39,22 @@ scale: $(READY)  ## show layouts, ZeRO-1, and two processes of which one is kill
 	@$(BIN)/python -W ignore -c 'import orbax.checkpoint' 2>/dev/null || $(BIN)/pip install -qq -c constraints.txt orbax-checkpoint
 	@$(BIN)/python examples/processes.py --layout zero --folder build/processes
 
-test: style suite notebooks docs  ## run every check: the four below (`make -j2 test` runs two at a time)
+test: style suite proof notebooks docs  ## run every check: the five below (`make -j2 test` runs two at a time)
 
 style: $(READY)  ## ruff, and whether package and README are what the notebooks say
 	$(call section,'style: ruff; package and README are what the notebooks say')
 	$(BIN)/ruff check
 	$(BIN)/pytest -qq tests/test_sync.py
 
-suite: $(READY)  ## run the tests and the docstring examples
-	$(call section,'tests and docstring examples')
-	$(BIN)/pytest --ignore tests/test_sync.py
+PROOF := $(wildcard $(patsubst %,tests/test_%.py,bounds enclosures exact exhaustive judge kit ptx ulp vectors worst_cases)) \
+	braintools_adadelta/conformance braintools_adadelta/oracle
+suite: $(READY)  ## run the tests of the optimizer, and the docstring examples
+	$(call section,'tests of the optimizer and docstring examples')
+	$(BIN)/pytest $(addprefix --ignore=,tests/test_sync.py $(PROOF))
+
+proof: $(READY)  ## run the tests of the oracle, the bounds and the kit
+	$(call section,'tests of the oracle, the bounds and the kit')
+	$(BIN)/pytest $(PROOF)
 
 notebooks: $(READY)  ## execute the notebooks
 	$(call section,'notebooks: executed')

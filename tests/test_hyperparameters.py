@@ -96,7 +96,8 @@ def test_the_signature_is_that_of_the_constructor():
         def __init__(self, depth, *, width=1):
             super().__init__()
 
-    assert list(inspect.signature(Adadelta).parameters) == [*SIGNATURE, "nonfinite", "accumulator_dtype"]
+    more = ["nonfinite", "accumulator_dtype", "accumulator_sharding"]
+    assert list(inspect.signature(Adadelta).parameters) == [*SIGNATURE, *more]
     assert str(inspect.signature(Mine)) == "(depth, *, width=1)"
 
 
