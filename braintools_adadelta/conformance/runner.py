@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -92,9 +93,10 @@ def collect(targets, options, more=(), tell=lambda **message: None):
     arguments += [f"--adadelta-level={level}" for level in options.level or ()]
     arguments += [f"--adadelta-ledger={options.ledger}"] if options.ledger else []
     arguments += [f"--adadelta-skip={options.skip}"] if getattr(options, "skip", 0) else []
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    code = pytest.main([*arguments, *more], plugins=[collector])
+    arguments += ["--disable-plugin-autoload"]
+    with patch.dict(os.environ):  # which are the caller's, too
+        os.environ.pop("PYTEST_ADDOPTS", None)
+        code = pytest.main([*arguments, *more], plugins=[collector])
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         return collector, "none of the chosen clauses is of a chosen level" if not getattr(options, "skip", 0) else ""
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
