@@ -130,7 +130,8 @@ class Subject:
 def place_of(error):
     """Say where an exception was raised: the file, below where it is installed, the line and the function."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename.rpartition('site-packages/')[2]}:{last.lineno}, in {last.name}"
+    path = last.filename.removeprefix(f"{Path(__file__).parents[3]}/").rpartition("site-packages/")[2]
+    return f"{path}:{last.lineno}, in {last.name}"
 
 
 def arrays(tree, what):
