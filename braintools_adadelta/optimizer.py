@@ -312,8 +312,12 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             state.value = without_weak_types(state.value)  # or the second step would be compiled anew
         self._unlinked -= found.relinked.keys()
         if found.new or found.relinked or group is not self.param_groups[0]:
-            self._options.renew([one["weight_decay"] for one in self.param_groups])
+            self._renew()
         self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
+
+    def _renew(self):
+        """Let the next step be compiled for what is registered now, and where it lies."""
+        self._options.renew([group["weight_decay"] for group in self.param_groups])
 
     def _parts_of(self, group):
         """Return the names of all arrays in a parameter group."""
@@ -377,7 +381,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             lay_out(self, layouts)
         if layouts != self._layouts:
             self._layouts = layouts
-            self._options.renew([one["weight_decay"] for one in self.param_groups])
+            self._renew()
         self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
 
     def _check_given(self):

@@ -65,6 +65,6 @@ def fingerprint(case):
         numbers = lambda x: [[jax.ShapeDtypeStruct((), x.dtype)] * 2] * 2  # versions differ in how they take a row
         options = options._replace(rho={name: numbers(x) for name, x in options.rho.items()})
         arguments += options, decays
-        jaxpr = jax.make_jaxpr(partial(update_all.__wrapped__, **static))(*arguments).jaxpr
+        jaxpr = jax.make_jaxpr(partial(update_all, **static))(*arguments).jaxpr
     names = [f"in{k}" for k in range(len(jaxpr.invars))], [f"out{k}" for k in range(len(jaxpr.outvars))]
     return hashlib.sha256("\n".join(text_of(jaxpr, *names)).encode()).hexdigest()[:16]

@@ -1,14 +1,15 @@
 """Large parameters on a CPU: block by block, to the same bits, in a cache's worth of memory."""
 
+import inspect
+
 import brainstate
 import jax
 import jax.numpy as jnp
+import lowered
 import numpy as np
 import pytest
 
 from braintools_adadelta import Adadelta, blocks, update
-from braintools_adadelta.states import as_arrays
-from braintools_adadelta.transform import Options, start
 
 OPTIONS = {
     "plain": {},
@@ -54,12 +55,11 @@ def test_blocks_give_the_bits_of_the_plain_form(name, dtype, compiled, monkeypat
         np.testing.assert_array_equal(x, y)
 
 
-def arguments(dtype, size=2**24, **options):
-    theta = {"w": jax.ShapeDtypeStruct((size,), dtype)}
-    before = jax.eval_shape(start, {"w": jax.ShapeDtypeStruct((size,), jnp.float32)})
-    decays = [[jnp.float32(options.pop("weight_decay"))] if "weight_decay" in options else []]
-    fixed = {"options": as_arrays(Options(**options)), "decays": decays, "groups": (("w",),)}
-    return (theta, theta, before, [jnp.float32(1)], (jnp.zeros((), jnp.int32),) * 2), fixed
+def program(dtype="float32", weight_decay=0.0, **options):
+    """Return what the update of sixteen million numbers is called with, as keywords."""
+    case = lowered.Case(jnp.dtype(dtype), options, decay=bool(weight_decay))
+    arguments, static = lowered.program(case, 1, (2**24,))
+    return dict(zip(inspect.signature(update.update_all).parameters, arguments, strict=False)) | static
 
 
 @on_a_cpu
@@ -72,23 +72,20 @@ def arguments(dtype, size=2**24, **options):
 def test_sixteen_million_numbers_take_less_than_a_mebibyte(options, dtype, monkeypatch):
     jax.clear_caches()
     monkeypatch.setattr(update, "is_for_blocks", is_large)
-    positional, named = arguments(dtype, **options)
-    memory = update.update_all.lower(*positional, **named).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 2**20
-    assert memory.alias_size_in_bytes == 2 * 4 * 2**24  # both averages, in place
-    names = "theta", "g", "before", "lrs", "counts"
-    donated = update.update_in_place.lower(**dict(zip(names, positional, strict=True)), **named).compile()
-    in_place = donated.memory_analysis()
-    assert in_place.temp_size_in_bytes < 2**20
-    assert in_place.alias_size_in_bytes == (2 * 4 + jnp.dtype(dtype).itemsize) * 2**24  # and the parameter
+    averages, parameter = 2 * 4 * 2**24, jnp.dtype(dtype).itemsize * 2**24
+    for donated, in_place in {update.REUSING: averages, update.IN_PLACE: averages + parameter}.items():
+        compiled = update.compiled_for((), donated).lower(**program(dtype, **options)).compile()
+        memory = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < 2**20
+        assert memory.alias_size_in_bytes == in_place
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
 def test_other_platforms_have_no_loop(platform, monkeypatch):
     jax.clear_caches()
     monkeypatch.setattr(update, "is_for_blocks", is_large)
-    positional, named = arguments(jnp.float32)
-    text = jax.export.export(update.update_all, platforms=[platform])(*positional, **named).mlir_module()
+    update_all = update.compiled_for((), update.REUSING)
+    text = jax.export.export(update_all, platforms=[platform])(**program()).mlir_module()
     assert "stablehlo.while" not in text and "dynamic_slice" not in text and "stablehlo.rsqrt" in text
 
 

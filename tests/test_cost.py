@@ -17,7 +17,9 @@ from helpers import GRADS_OF_W, OPTIONS_ON, default_optimizer, made, optimizer, 
 
 from braintools_adadelta import Adadelta, LRScheduler
 from braintools_adadelta.schedule import lr_at
-from braintools_adadelta.update import update_all
+from braintools_adadelta.update import REUSING, compiled_for
+
+update_all = compiled_for((), REUSING)
 
 # ------------------------------------------------------------------------------------------------------- compilations
 

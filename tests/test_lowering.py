@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import lowered
 import numpy as np
 import platform_arithmetic
 import pytest
@@ -14,28 +15,21 @@ from braintools_adadelta.conformance.cases import EMPTY, HYPER, SCALARS, SHAPES
 from braintools_adadelta.conformance.judge import Case
 from braintools_adadelta.oracle.bounds import machine_of
 from braintools_adadelta.oracle.ulp import float32
-from braintools_adadelta.states import as_arrays
-from braintools_adadelta.transform import Options, start
-from braintools_adadelta.update import update_all
+from braintools_adadelta.update import REUSING, compiled_for
 
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
 DOORS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "weight_decay": 0.1}}
 
 
-def arguments(leaves, dtype=jnp.float32):
-    theta = {str(k): jnp.ones((8, 3), dtype) for k in range(leaves)}
-    before = start(jax.tree.map(lambda x: x.astype(jnp.float32), theta))
-    return theta, theta, before, [1.0], (jnp.zeros((), jnp.int32),) * 2
-
-
-def hyperparameters(leaves, weight_decay=0.0, **options):
-    decays = [[jnp.float32(weight_decay)] if weight_decay else []]
-    return {"options": as_arrays(Options(**options)), "decays": decays, "groups": (tuple(map(str, range(leaves))),)}
+def lower(leaves=1, dtype=jnp.float32, weight_decay=0.0, skip=False, **options):
+    """Return the update of so many parameters, ready to be compiled, and what it is called with."""
+    case = lowered.Case(dtype, options, decay=bool(weight_decay), skip=skip)
+    return compiled_for((), REUSING), lowered.program(case, leaves, (8, 3))
 
 
 def stablehlo(platform, leaves=1, dtype=jnp.float32, **options):
-    export = jax.export.export(update_all, platforms=[platform])
-    text = export(*arguments(leaves, dtype), **hyperparameters(leaves, **options)).mlir_module()
+    update, (arguments, static) = lower(leaves, dtype, **options)
+    text = jax.export.export(update, platforms=[platform])(*arguments, **static).mlir_module()
     return re.sub(r"(?m)^#loc.*$|loc\([^()]*(\([^()]*\))?\)", "", text)  # where in which file it came from
 
 
@@ -70,8 +64,8 @@ def test_accumulators_are_donated(platform):
 
 
 def test_the_compiled_update_holds_no_copy_of_the_accumulators():
-    compiled = update_all.lower(*arguments(1), **hyperparameters(1)).compile()
-    memory = compiled.memory_analysis()
+    update, (arguments, static) = lower()
+    memory = update.lower(*arguments, **static).compile().memory_analysis()
     assert memory.alias_size_in_bytes == 2 * 8 * 3 * 4
 
 
@@ -80,8 +74,8 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
     """The norm and the flag are needed by every parameter: XLA must not compute them anew for each."""
     sizes = []
     for leaves in (10, 40):
-        lowered = update_all.lower(*arguments(leaves), **hyperparameters(leaves, grad_clip_norm=1.0), skip=skip)
-        sizes.append(lowered.compile().as_text().count(" = "))
+        update, (arguments, static) = lower(leaves, grad_clip_norm=1.0, skip=skip)
+        sizes.append(update.lower(*arguments, **static).compile().as_text().count(" = "))
     assert sizes[1] <= 4 * sizes[0]
 
 

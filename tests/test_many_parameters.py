@@ -73,7 +73,7 @@ def test_a_step_that_is_not_finite_is_skipped_as_a_whole(compiled):
 
 
 def test_there_are_two_programs_for_each_shape_and_not_one_for_each_parameter():
-    programs = lambda: sum(f._cache_size() for f in (update.update_all, update.update_copying))
+    programs = lambda: sum(update.compiled_for((), names)._cache_size() for names in (update.COPYING, update.REUSING))
     jax.clear_caches()
     shapes = {f"w{k}": (7, 5) if k % 3 else (11,) for k in range(400)}
     states = {name: brainstate.ParamState(jnp.ones(shape)) for name, shape in shapes.items()}

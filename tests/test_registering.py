@@ -111,7 +111,6 @@ def test_accumulators_take_shape_and_sharding_of_the_parameter():
 import copy, jax, jax.numpy as jnp, brainstate
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from braintools_adadelta import Adadelta
-from braintools_adadelta.update import update_all
 place = NamedSharding(Mesh(jax.devices(), "x"), P("x"))
 w = brainstate.ParamState(jax.device_put(jnp.arange(8.0), place))
 optimizer = Adadelta().register_trainable_weights({"w": w})

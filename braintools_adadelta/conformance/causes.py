@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from braintools_adadelta.conformance import adapters, corpus
-from braintools_adadelta.conformance.judge import CARRIED, FIELDS, Run, explain, pairs, run_and_examine, saturates_at
+from braintools_adadelta.conformance.judge import CARRIED, FIELDS, Run, exact_step, explain, pairs, run_and_examine
 from braintools_adadelta.conformance.method import ADADELTA
 from braintools_adadelta.oracle import ulp
 from braintools_adadelta.oracle.bounds import ANY
@@ -150,13 +150,10 @@ def room(run, method=ADADELTA):
     """Return, for each step, the bounds around the exact run from the start on."""
     case = run.case
     fmt = ulp.FORMATS[next(iter(case.params.values())).dtype.name]
-    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": saturates_at(fmt)}
     theta, carried, out = exact(pairs(case.params)), None, []
     state = {name: exact([0.0] * len(theta)) for name in method.state}
-    for t, grads in enumerate(case.grads):
-        options |= {"lr": case.lrs[t]} if case.lrs and case.lrs[t] is not None else {}
-        truth = method.step(theta, exact(pairs(grads)), *state.values(), **options)
-        carried = method.bounds(truth, theta, *state.values(), fmt=fmt, form=ANY, carried=carried, **options)
+    for t in range(len(case.grads)):
+        truth, carried = exact_step(case, t, theta, state, carried, fmt, ANY, method=method)
         theta, state = truth.theta, {name: getattr(truth, name) for name in method.state}
         out.append({field: np.array([float(x) for x in getattr(carried, field)]) for field in method.fields})
     return out

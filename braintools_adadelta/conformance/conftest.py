@@ -119,9 +119,7 @@ def described(excinfo):
         return {"how": "crash", "message": str(error)}
     if isinstance(error, AssertionError) and Path(last.path).parent == Path(__file__).parent:  # one of ours
         return {"how": "rule", "message": str(error)}
-    path = str(last.path).rpartition("site-packages/")[2]  # where it was installed says nothing
-    message = f"{type(error).__name__}: {error}\n({path}:{last.lineno + 1}, in {last.name})"
-    return {"how": "crash", "message": message}
+    return {"how": "crash", "message": f"{type(error).__name__}: {error}\n({adapters.place_of(error)})"}
 
 
 def shown(it, function, error):

@@ -199,6 +199,14 @@ def examine(run, fields=FIELDS, form=ANY, sign=1):
     return best
 
 
+def exact_step(case, t, theta, state, carried, fmt, form, sign=1, method=ADADELTA):
+    """Return step `t` of the case, from `theta` and `state`, in exact numbers, and the bounds around it."""
+    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": saturates_at(fmt)}
+    options["lr"] = [options["lr"], *(lr for lr in case.lrs[: t + 1] if lr is not None)][-1]  # the last that was set
+    truth = method.step(theta, exact(pairs(case.grads[t], sign)), *state.values(), **options)
+    return truth, method.bounds(truth, theta, *state.values(), fmt=fmt, form=form, carried=carried, **options)
+
+
 def explain(run, view, fields, form, sign, method=ADADELTA):
     """Compare a finished run with the exact one in one of the `VIEWS`."""
     case = run.case
@@ -206,16 +214,11 @@ def explain(run, view, fields, form, sign, method=ADADELTA):
     wide = dtype.kind == "c"
     fmt = ulp.FORMATS["float32" if dtype == "complex64" else "float64" if dtype == "complex128" else dtype.name]
     where = [(name, (*index, *part)) for name, index in places(case.params) for part in ([[0], [1]] if wide else [()])]
-    options = {"lr": 1.0} | {k: v for k, v in case.options.items() if v is not None} | {"largest": saturates_at(fmt)}
     theta = exact(pairs(run.theta[0]))
     state = {name: exact([0.0] * len(theta)) for name in method.state}
     carried, misses, worst, explained = None, [], {}, {}
-    for t, grads in enumerate(case.grads):
-        if case.lrs and case.lrs[t] is not None:
-            options["lr"] = case.lrs[t]
-        g = exact(pairs(grads, sign))
-        truth = method.step(theta, g, *state.values(), **options)
-        allowed = method.bounds(truth, theta, *state.values(), fmt=fmt, form=form, carried=carried, **options)
+    for t in range(len(case.grads)):
+        truth, allowed = exact_step(case, t, theta, state, carried, fmt, form, sign, method)
         seen = {} if run.theta[t + 1] is None else {"theta": pairs(run.theta[t + 1])}
         if run.memory[t + 1] is not None:
             seen |= dict(zip(method.state, map(pairs, run.memory[t + 1]), strict=True))

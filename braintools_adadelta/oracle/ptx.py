@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'ROUNDED', 'NARROW', 'ROUGH', 'Kernel', 'kernels', 'arithmetic', 'around', 'rounded', 'magnitude',
-           'to_bfloat16', 'attempt', 'compare', 'Thread', 'do', 'run']
+           'to_bfloat16', 'attempt', 'NothingClaimed', 'compare', 'Thread', 'do', 'run']
 
 # %% ../../nbs/13_ptx.ipynb #p3
 import re
@@ -103,6 +103,10 @@ def attempt(x, op, k):
     return np.where(np.isfinite(near), np.clip(near, low, high), near)
 
 
+class NothingClaimed(Exception):
+    """The kernel does what the reader does not know, or what has no single answer for an interval."""
+
+
 def compare(op, a, b):
     """Return a predicate that is the same for the whole of the intervals `a` and `b`."""
     f = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "lt": np.less, "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
@@ -110,7 +114,7 @@ def compare(op, a, b):
     meet = (a[0] <= b[1]) & (b[0] <= a[1]) & ~((a[0] == a[1]) & (b[0] == b[1]))  # and then == may be anything between
     same = np.all([x == answers[0] for x in answers], axis=0) & ~(meet & (op in ("eq", "ne")))
     if not same.all():
-        raise NotImplementedError("a comparison has no answer for all of an interval, so nothing is claimed")
+        raise NothingClaimed("a comparison has no answer for all of an interval")
     return answers[0]
 
 # %% ../../nbs/13_ptx.ipynb #p17
@@ -133,7 +137,7 @@ class Thread:
             return (x.view(f"f{x.itemsize}"),) * 2
         if kind.startswith(("b", "u", "s")) and isinstance(x, tuple):
             if not np.array_equal(*x, equal_nan=True):
-                raise NotImplementedError("the bits of an interval are asked for, so nothing is claimed")
+                raise NothingClaimed("the bits of an interval are asked for")
             return x[0].view(f"i{x[0].itemsize}")
         return x
 
@@ -197,7 +201,7 @@ def do(thread, op, target, *sources):
         "add": lambda x, y: x + y,
     }
     if family not in simple or op in ("add.f32", "add.f64"):
-        raise NotImplementedError(f"{op} has no meaning here, so nothing is claimed of this kernel")
+        raise NothingClaimed(f"{op} has no meaning here")
     return simple[family](*xs)
 
 # %% ../../nbs/13_ptx.ipynb #p19
@@ -205,7 +209,7 @@ def run(kernel, arrays, exactly=False):
     """Return {name of a result: (least, greatest)} of what any conforming GPU may store.
 
     `arrays` are rows of numbers: for each name as many rows as a thread reads. `exactly`: as if division and root were
-    correctly rounded. Raise NotImplementedError where the kernel does what the reader does not know.
+    correctly rounded. Raise :class:`NothingClaimed` where the kernel does what the reader does not know.
     """
     total = {}
     for k in (0,) if exactly else range(-3, 4):
