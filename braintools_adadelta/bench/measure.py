@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from braintools_adadelta.bench import plan
 from braintools_adadelta.bench.contenders import LIBRARIES
 from braintools_adadelta.bench.processes import Gone, Process, environment
@@ -198,15 +200,6 @@ def found_device():
     return json.loads(done.stdout)
 
 
-def memory():
-    """Return the memory that is free, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except OSError:
-        return 8 * 2**30
-
-
 def processor():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -235,7 +228,7 @@ def run(kind, bar, sections=plan.SECTIONS, only=tuple(LIBRARIES), against=None, 
     workloads of :func:`networks.program`, each by its name.
     """
     (work, effort), about, begin = plan.PLANS[kind], machine(), time.monotonic()
-    device = {"bytes": memory()} | found_device()
+    device = {"bytes": psutil.virtual_memory().available} | found_device()
     versions = {OURS: {}} | {f"{OURS} {name}": {"tree": str(tree)} for name, tree in (against or {}).items()}
     versions = versions if OURS in only else {}
     work = {section: work.get(section, {}) if section in sections else {} for section in plan.SECTIONS}

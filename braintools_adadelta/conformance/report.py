@@ -21,7 +21,7 @@ WORDS = {
     "lacks": "no",
     "not offered": "-",
 }
-HOW = {"crash": "crash", "hang": "hang", "varies": "varies"}  # words for failures that are no wrong number
+OWN_WORDS = "crash", "hang", "varies"  # for failures that are no wrong number
 LEGEND = (
     "pass   within rounding of the exact answer      FAIL   not within rounding, or against a rule\n"
     "known  deviates as its ledger says              crash  an exception, or the process ended; hang: no answer in time\n"
@@ -330,7 +330,7 @@ def table(found):
 def word(found):
     """Return the word for a clause in the table."""
     if found["status"] == "fail":
-        return f"({found['follows']})" if found.get("follows") else HOW.get(found["how"], "FAIL")
+        return f"({found['follows']})" if found.get("follows") else (found["how"] if found["how"] in OWN_WORDS else WORDS["fail"])
     return WORDS[found["status"]]
 
 
@@ -358,7 +358,7 @@ def details(target, row, verbose):
         if found.get("follows"):
             follow.setdefault(found["follows"], []).append(clause)
     for cause, clauses in follow.items():
-        lines.append(f"  look first at {cause}: {', '.join(clauses)} follow from it; -v shows an example of each")
+        lines.append(f"  look first at {cause}: {', '.join(clauses)} {'follows' if len(clauses) == 1 else 'follow'} from it; -v shows an example of each")
     lines += resolving_lines(row["resolving"], verbose)
     for clause, found in row["clauses"].items():
         lines += clause_lines(
