@@ -53,7 +53,7 @@ suite: $(READY)  ## run the tests of the optimizer, and the docstring examples
 	$(BIN)/pytest $(addprefix --ignore=,tests/test_sync.py $(PROOF))
 
 proof: $(READY)  ## run the tests of the oracle, the bounds and the kit
-	$(call section,'tests of the oracle, the bounds and the kit')
+	$(call section,'tests of the oracle and of the bounds and of the kit')
 	$(BIN)/pytest $(PROOF)
 
 notebooks: $(READY)  ## execute the notebooks
@@ -85,7 +85,7 @@ mutants: $(READY)  ## change the package in one place at a time and see whether 
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is
-	$(call section,'docs: built; links, captions and alternative texts checked; pages looked at in Chromium, where it is installed')
+	$(call section,'docs: built; links and captions and alternative texts checked; pages looked at in Chromium where it is installed')
 	$(BIN)/sphinx-build -q -E -W -n -d build/doctrees docs build/docs
 	$(BIN)/python tools/check_site.py build/docs
 	$(BIN)/python tools/check_pages.py build/docs
@@ -128,7 +128,7 @@ accuracy: $(READY)  ## measure the accuracy of torch, optax and braintools besid
 # With CLONES, a folder of clones as tools/ecosystem.toml names them, whole training steps of programs are measured too.
 BENCH_BIN := build/venv-bench/bin
 build/venv-bench/.ready: pyproject.toml constraints.txt
-	$(call section,'environment in build/venv-bench from $(PYTHON), with torch')
+	$(call section,'environment in build/venv-bench from $(PYTHON) with torch')
 	@mkdir -p build && rm -rf build/venv-bench && $(call venv,build/venv-bench)
 	@grep -vE '^(sympy|mpmath)==' constraints.txt >build/bench-constraints.txt
 	@$(call install,build/venv-bench,bench,-c build/bench-constraints.txt) && touch $@
