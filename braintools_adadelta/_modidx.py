@@ -555,6 +555,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.OptionState.__init__': ( '1_states.html#optionstate.__init__',
                                                                                                  'braintools_adadelta/states.py'),
+                                            'braintools_adadelta.states.OptionState.parts': ( '1_states.html#optionstate.parts',
+                                                                                              'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.OptionState.put': ( '1_states.html#optionstate.put',
                                                                                             'braintools_adadelta/states.py'),
                                             'braintools_adadelta.states.OptionState.put_decay': ( '1_states.html#optionstate.put_decay',
