@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from . import compat, spec, states
 from .copying import Copyable
-from .layouts import check_sharding, following, lay_out, layouts_of, start_at
+from .layouts import check_sharding, check_whole, following, lay_out, layouts_of, start_at
 from braintools_adadelta.names import (
     check_apart,
     check_devices,
@@ -444,6 +444,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         options, decays, _ = self._options.value
         groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
+        check_whole(g, self.options, skip)
         # Only what may change is touched: each State costs a compiled loop time.
         counters = [self.step_count, self.skipped_steps][: 1 + skip]
         counts = [state.value for state in counters]
