@@ -2,9 +2,12 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -25,6 +28,23 @@ def test_on_eight_devices(request):
     eight = "--xla_force_host_platform_device_count=8"
     options = ["-q", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}"]
     run("-m", "pytest", *options, TESTS / "on_eight_devices.py", XLA_FLAGS=eight)
+
+
+def test_in_two_processes(tmp_path):
+    """What the two print when they have come that far, and nothing hangs."""
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    orbax = ["orbax"] * bool(find_spec("orbax"))
+    command = [sys.executable, TESTS / "in_two_processes.py"]
+    two = "--xla_force_host_platform_device_count=2"
+    env = os.environ | {"XLA_FLAGS": two, "JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join([str(ROOT), *sys.path])}
+    start = lambda rank: subprocess.Popen(
+        [*map(str, [*command, rank, port, tmp_path]), *orbax], env=env, text=True, stdout=PIPE, stderr=PIPE
+    )
+    said = [process.communicate(timeout=300) for process in [start(0), start(1)]]
+    for rank, (out, err) in enumerate(said):
+        assert out.count(f"process {rank} ") == 3 + len(orbax), out + err[-4000:]
 
 
 @pytest.mark.slow
