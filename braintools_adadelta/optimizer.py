@@ -34,7 +34,7 @@ from braintools_adadelta.options import (
     nonfinite_policy,
 )
 from .registry import Match, ParamStates, gradients, match_states, read
-from .saving import check_restored, restore, snapshot
+from .saving import check_restored, restore, snapshot, with_checksum
 from .schedule import Group, GroupLR, LRScheduler, check_lr
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -552,7 +552,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
 
         Nothing in it changes with later updates.
         """
-        return snapshot(self)
+        return with_checksum(snapshot(self))
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Go on where `state_dict` was taken. Parameters are not loaded from it: load them into the model.
