@@ -118,6 +118,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'braintools_adadelta/copying.py'),
                                              'braintools_adadelta.copying.StateUnpickler.persistent_load': ( '8_copying.html#stateunpickler.persistent_load',
                                                                                                              'braintools_adadelta/copying.py'),
+                                             'braintools_adadelta.copying.checksum_of': ( '8_copying.html#checksum_of',
+                                                                                          'braintools_adadelta/copying.py'),
                                              'braintools_adadelta.copying.packed': ( '8_copying.html#packed',
                                                                                      'braintools_adadelta/copying.py'),
                                              'braintools_adadelta.copying.pickled': ( '8_copying.html#pickled',
