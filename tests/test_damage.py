@@ -149,7 +149,7 @@ def test_on_a_full_disk_saving_fails_and_the_checkpoint_before_is_good(how, tmp_
 
 
 def trained(steps):
-    w, b = brainstate.ParamState(jnp.arange(64.0)), brainstate.ParamState(jnp.ones(3))
+    w, b = brainstate.ParamState(jnp.arange(4096.0)), brainstate.ParamState(jnp.ones(3))
     ours = Adadelta(lr=0.5).register_trainable_weights({"w": w, "b": b})
     for k in range(steps):
         ours.update({"w": jnp.sin(w.value + k), "b": jnp.ones(3)})
@@ -239,6 +239,32 @@ def test_a_damaged_orbax_directory_is_refused_or_the_accumulators_are_those_that
     except Exception:  # Orbax has seen it
         return
     check_load(state)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_where_the_last_checkpoint_is_damaged_the_one_before_is_found(tmp_path):
+    """As the page says: delete it, and start again."""
+    ocp = pytest.importorskip("orbax.checkpoint")
+    manager, ours = ocp.CheckpointManager(tmp_path / "saved"), trained(1)
+    for step in (1, 2):
+        manager.save(step, args=ocp.args.StandardSave(ours.state_dict()))
+        manager.wait_until_finished()
+        ours.update({"w": jnp.ones(4096), "b": jnp.ones(3)})
+    for path in (tmp_path / "saved" / "2").rglob("ocdbt.process_0/d/*"):  # where the numbers are
+        data = bytearray(path.read_bytes())
+        for bit in range(0, 8 * len(data), 101):
+            data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+    restore = lambda manager: ours.load_state_dict(
+        manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(ours.state_dict()))
+    )
+    with pytest.raises(Exception, match="DATA_LOSS|FAILED_PRECONDITION|error while reading|is not allowed"):
+        restore(manager)
+    assert ours.step_count.value == 3
+    manager.delete(2)
+    restore(ocp.CheckpointManager(tmp_path / "saved"))
+    assert ours.step_count.value == 1
+    same(ours.state_dict()["opt_state"], trained(1).state_dict()["opt_state"])
 
 
 def test_bits_that_are_flipped_in_a_number_are_always_seen():
