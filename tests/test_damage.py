@@ -218,7 +218,7 @@ def test_a_damaged_pickle_is_refused_or_is_what_was_saved(data):
 
 
 @pytest.mark.filterwarnings("ignore")  # of futures that Orbax forgets when it fails
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_damaged_orbax_directory_is_refused_or_the_accumulators_are_those_that_were_saved(tmp_path_factory, data):
     """Most flipped bits of an array get through Orbax: its files have checksums for everything but that."""

@@ -52,7 +52,7 @@ def test_in_two_processes(tmp_path):
 def test_several_processes(processes, resume, tmp_path):
     """One is killed, the others end, and as many or others go on from the checkpoint."""
     pytest.importorskip("orbax.checkpoint")
-    how = ["--processes", processes, "--resume", resume, "--layout", "data,zero,fsdp"]
+    how = ["--processes", processes, "--resume", resume, "--layout", "data,zero,fsdp", "--heartbeat", 40]
     run("examples/processes.py", "--folder", tmp_path, *how)
 
 

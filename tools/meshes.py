@@ -120,21 +120,28 @@ def of_each(found):
 
 
 def of_the_model(found):
-    """Return the lines of the table for MODEL parameters on 256 chips: the bytes of each number, times their count."""
+    """Return the lines of the table for MODEL parameters on the largest mesh: the same bytes for each number."""
     lines = ["| layout | | on a chip | fits | moved | seconds | of that for the norm |", "| " + "--- | " * 7]
-    for layout, meshes in found.items():
-        n, cases = max(meshes.items(), key=lambda item: int(item[0]))
-        share = MODEL if layout == "ZeRO-1" else MODEL / int(n)
+    for layout in ("FSDP", "tensor parallel"):
+        n, cases = max(found[layout].items(), key=lambda item: int(item[0]))
         plain = cases["plain"]["ours"]["moved"]
         for name in NAMES:
             for who in ("ours", "optax"):
                 one = cases[name][who]
-                held, moved = (one[key] / cases["numbers"] * share for key in ("held", "moved"))
+                held, moved = (one[key] / cases["numbers"] * MODEL / int(n) for key in ("held", "moved"))
                 norm = f"{1 - plain / one['moved']:.0%}" if name != "plain" and who == "ours" else ""
                 fits = "yes" if held < CAPACITY else "no"
                 cells = [f"{held / 1e9:.1f} GB", fits, f"{moved / 1e9:.1f} GB", f"{moved / BANDWIDTH:.4f}", norm]
                 lines.append(f"| {layout} | {name}, {who} | " + " | ".join(cells) + " |")
     return lines
+
+
+def of_the_largest(found):
+    """Return numbers for the largest model that fits a chip as a whole, with ZeRO-1 on the largest mesh."""
+    _, cases = max(found["ZeRO-1"].items(), key=lambda item: int(item[0]))
+    held, moved = (cases["plain"]["ours"][key] / cases["numbers"] for key in ("held", "moved"))
+    largest = CAPACITY / held
+    return {"largest": largest, "moving": moved * largest / BANDWIDTH, "gathering": 4 * largest / (LINKS / 2)}
 
 
 PAGE = """\
@@ -163,16 +170,21 @@ where ours clips:
 ## {model} parameters
 
 The same bytes for each number, on 256 chips, and the time that it takes at least to move them. A chip has
-{capacity:.0f} GB and moves {bandwidth:.0f} GB/s, says [Google](https://docs.cloud.google.com/tpu/docs/v5e). ZeRO-1
-keeps all parameters on each chip: it is for models that fit one.
+{capacity:.0f} GB and moves {bandwidth:.0f} GB/s, says [Google](https://docs.cloud.google.com/tpu/docs/v5e).
 
 {of_the_model}
 
-The all-reduces of the norm carry {said} bytes from each chip, and so cost the latency of the mesh and no bandwidth,
-which is {links:.0f} GB/s for the links of a chip. What the norm costs is that it must read the gradient before the
-update does: ours reads it twice, once for the largest component and once for the sum of squares after scaling with
-it, so that no square overflows or vanishes; optax's reads it once, and its norm is infinite where a component is
-above 1.8e19. Ours moves less than optax's in spite of that.
+The all-reduces of the norm carry {said} bytes from each chip: they cost the latency of the mesh, and no bandwidth.
+What the norm costs is that the gradient is read before the update reads it. Ours reads it twice, once for the largest
+component and once for the sum of squares after scaling with it, so that no square overflows or vanishes; optax's
+reads it once, and its norm is infinite where a component is above 1.8e19. Ours moves less than optax's in spite of
+that.
+
+ZeRO-1 keeps all parameters on each chip, so it is for models that fit one: here, up to {largest:.1e} parameters in
+float32. For these an update moves its bytes in {moving:.3f} s, and the all-gather takes {gathering:.3f} s, at
+{links:.0f} GB/s for all links of a chip, half of them in each direction. Most of what is moved are copies of the
+whole parameter, which the compiler makes for both optimizers before and after the all-gather, to write over the old
+one; where the old parameter is kept (`update()` without `donate`), it makes one of the two.
 """
 
 
@@ -191,6 +203,7 @@ def page(found):
         bandwidth=BANDWIDTH / 1e9,
         links=LINKS / 1e9,
         said=4 * clipped["collectives"]["all-reduce"],
+        **of_the_largest(counts),
     )
 
 
