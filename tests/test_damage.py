@@ -268,9 +268,10 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_found(tmp_path):
     same(ours.state_dict()["opt_state"], trained(1).state_dict()["opt_state"])
 
 
-def test_bits_that_are_flipped_in_a_number_are_always_seen():
-    """One by one, in arrays of each dtype; the error names the array."""
-    for dtype in ("float16", "bfloat16", "float32"):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_bits_that_are_flipped_in_a_number_are_always_seen(dtype):
+    """One by one; the error names the array."""
+    with jax.enable_x64(dtype == "float64"):
         ours = Adadelta(accumulator_dtype=dtype).register_trainable_weights({"w": brainstate.ParamState(jnp.ones(4))})
         ours.update({"w": jnp.ones(4)})
         state = jax.tree.map(np.array, ours.state_dict())
