@@ -144,13 +144,14 @@ bench-against: build/venv-bench/.ready  ## compare with the version at COMMIT=..
 		--against $(COMMIT)=build/bench-against --out build/bench $(BENCH); code=$$?; \
 		git worktree remove --force build/bench-against; exit $$code
 
-accelerators:  ## compile for GPUs and TPUs that are not here; write docs/results/accelerators.md (2 GB, ten minutes)
+accelerators:  ## compile for GPUs and TPUs that are not here; write docs/results/accelerators.md and meshes.md (2 GB, twenty minutes)
 	$(call section,'environment in build/venv-accelerators from $(PYTHON)')
 	@mkdir -p build && $(call venv,build/venv-accelerators) && $(call install,build/venv-accelerators,conformance,-c constraints.txt)
 	@jax=$$(build/venv-accelerators/bin/python -c 'import jax; print(jax.__version__)') && build/venv-accelerators/bin/pip \
 		install -qq -c constraints.txt "jax[tpu]" "jax-cuda12-plugin==$$jax" nvidia-cuda-nvcc-cu12==12.9.86 optax tqdm
 	$(call section,'compiled and counted')
 	PYTHONPATH=tests build/venv-accelerators/bin/python tools/accelerators.py
+	PYTHONPATH=tests build/venv-accelerators/bin/python tools/meshes.py
 
 clean:  ## remove everything that make made
 	rm -rf .venv build dist *.egg-info docs/*.ipynb docs/book.mplstyle .pytest_cache .ruff_cache .hypothesis

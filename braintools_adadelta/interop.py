@@ -25,6 +25,7 @@ def _load(optimizer, e_g2, e_delta2, step_count):
     """Load accumulators by name. What does not fit is refused, and nothing is changed."""
     memory = {"e_g2": leaves_by_name(plain(e_g2)), "e_delta2": leaves_by_name(plain(e_delta2))}
     state = optimizer.state_dict() | {"opt_state": memory, "step_count": step_count}
+    state.pop("checksum", None)  # that of the accumulators before
     del state["lr_scheduler"]  # what is read at the step count is read at the new one
     optimizer.load_state_dict(state)
 

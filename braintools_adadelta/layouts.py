@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Layout', 'has_several_devices', 'is_explicit', 'place_of', 'first_of', 'layouts_of', 'everywhere', 'laid',
-           'check_sharding', 'fits', 'chosen', 'start_at', 'lay_out', 'following']
+           'check_sharding', 'fits', 'chosen', 'start_at', 'lay_out', 'following', 'is_whole', 'check_whole']
 
 # %% ../nbs/05_9a_layouts.ipynb #l3
 import operator
@@ -179,3 +179,25 @@ def following(parameters, sharding=None, accumulator_sharding=None):
         is_there = under and on and under.device_set == on.device_set
         found[name] = Layout(on, under if is_there else on, shape)
     return tuple(found.items())
+
+# %% ../nbs/05_9a_layouts.ipynb #l15b
+def is_whole(x, axes):
+    """Say whether each device is known to have all of the array `x`, inside shard_map over `axes`."""
+    if not is_traced(x):
+        return True
+    nothing = jnp.sum(jnp.ravel(x)[:0])  # a number with the type of x
+    differs = lambda axis: nothing + lax.axis_index(axis).astype(x.dtype)
+    return all(jax.typeof(nothing) != jax.typeof(differs(axis)) for axis in axes)
+
+
+def check_whole(g, options, skip):
+    """Refuse gradients `g` that may be pieces of one device, if a norm or `skip` needs all of them."""
+    asked = ["grad_clip_norm"] * (options.grad_clip_norm is not None) + ["nonfinite='skip'"] * skip
+    axes = asked and jax.sharding.get_abstract_mesh().manual_axes
+    pieces = [name for name, x in g.items() if axes and not is_whole(first_of(x), axes)]
+    if pieces:
+        raise ValueError(
+            f"{' and '.join(asked)} must know the whole gradient, and inside shard_map over {axes} each device may have only"
+            f" a piece of {short(pieces)}: call update() outside of it, where gradients are whole; or, for the norm, take"
+            " transform.step(..., axis_name=...) there, which is told along which axes they are cut."
+        )

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from . import compat, spec, states
 from .copying import Copyable
-from .layouts import check_sharding, following, lay_out, layouts_of, start_at
+from .layouts import check_sharding, check_whole, following, lay_out, layouts_of, start_at
 from braintools_adadelta.names import (
     check_apart,
     check_devices,
@@ -34,7 +34,7 @@ from braintools_adadelta.options import (
     nonfinite_policy,
 )
 from .registry import Match, ParamStates, gradients, match_states, read
-from .saving import check_restored, restore, snapshot
+from .saving import check_restored, restore, snapshot, with_checksum
 from .schedule import Group, GroupLR, LRScheduler, check_lr
 from braintools_adadelta.states import (
     AccumulatorState,
@@ -444,6 +444,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         options, decays, _ = self._options.parts
         groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
+        check_whole(g, self.options, skip)
         # Only what may change is touched: each State costs a compiled loop time.
         counters = [self.step_count, self.skipped_steps][: 1 + skip]
         counts = [state.value for state in counters]
@@ -549,9 +550,9 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     def state_dict(self) -> dict:
         """Return all that a resumed run needs besides the model, as dictionaries of numbers and arrays.
 
-        Nothing in it changes with later updates.
+        Nothing in it changes with later updates. A checksum of each accumulator shows damage when it is loaded.
         """
-        return snapshot(self)
+        return with_checksum(snapshot(self))
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Go on where `state_dict` was taken. Parameters are not loaded from it: load them into the model.

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['snapshot', 'group_snapshot', 'plain', 'keyed', 'leaves_by_name', 'shape_of', 'check_form', 'check_count',
-           'check_memory', 'real_part', 'stored_like', 'with_leaves', 'Saved', 'schedule_of', 'as_saved', 'checked',
-           'restore', 'restore_lrs', 'check_restored']
+           'check_memory', 'real_part', 'checksum', 'checksums', 'with_checksum', 'check_sums', 'stored_like',
+           'with_leaves', 'Saved', 'schedule_of', 'as_saved', 'checked', 'restore', 'restore_lrs', 'check_restored']
 
 # %% ../nbs/05_4_saving.ipynb #c3
 import operator
@@ -14,12 +14,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from . import compat, spec
 from .leaf import bare, enter, is_quantity
-from .names import keys_of, name_of
+from .names import keys_of, name_of, short
 from .schedule import check_real
-from .states import is_traced
+from .states import STORED, is_traced
 
 # %% ../nbs/05_4_saving.ipynb #c5
 def snapshot(optimizer):
@@ -141,6 +142,52 @@ def real_part(part, parameters):
     x = parameters.get(part, getattr(parameters.get(front), which, None) if which in ("real", "imag") else None)
     return None if x is None else bare(x)
 
+# %% ../nbs/05_4_saving.ipynb #c14b
+@jax.jit
+def checksum(x):
+    """Return the sum of the bits of `x`, each number mixed with its index, modulo 2^32."""
+    words = lax.bitcast_convert_type(x, jnp.uint16 if x.dtype.itemsize == 2 else jnp.uint32).astype(jnp.uint32)
+    index = jnp.zeros((), jnp.uint32)
+    for axis, n in enumerate(words.shape):
+        index = index * jnp.uint32(n % 2**32) + lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    mixed = words + index * jnp.uint32(0x9E3779B9)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):  # each of these steps can be undone
+        mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+    return jnp.sum(mixed, dtype=jnp.uint32)
+
+
+def checksums(accumulators):
+    """Return, for each array in {field: {name: array}} by name, the index of its dtype in STORED, and its checksum.
+
+    One of a dtype that JAX does not have here has another index, and no checksum.
+    """
+    arrays = [x if hasattr(x, "dtype") else np.asarray(x) for _, x in sorted(leaves_by_name(plain(accumulators)).items())]
+    here = [name for name in STORED if jax.dtypes.canonicalize_dtype(name).name == name]
+    kinds = [STORED.index(x.dtype.name) if x.dtype.name in here else len(STORED) for x in arrays]
+    sums = [checksum(x) if kind < len(STORED) else 0 for x, kind in zip(arrays, kinds, strict=True)]
+    return np.array([kinds, [np.asarray(x) for x in sums]], np.uint32).T  # only now is the first waited for
+
+
+def with_checksum(state):
+    """Return a saved `state` with the checksums of its accumulators, if they are numbers."""
+    memory = state["opt_state"]
+    return state if memory is None or is_traced(memory) else state | {"checksum": checksums(memory)}
+
+
+def check_sums(accumulators, saved):
+    """Refuse accumulators that are not those with the checksums `saved`. What was converted on its way cannot be told."""
+    names, now, form = sorted(leaves_by_name(plain(accumulators))), checksums(accumulators), shape_of(saved)
+    if form != now.shape:
+        raise ValueError(f"checksum = {short(saved)} is not allowed: it is not that of these accumulators. Take another checkpoint.")
+    (kinds, sums), (kinds_now, sums_now) = np.asarray(saved).T, now.T
+    for name, fits in zip(names, (kinds != kinds_now) | (sums == sums_now), strict=True):
+        if not fits:
+            raise ValueError(
+                f"the accumulator {name!r} is not allowed: it is not the one that was saved, as its checksum says. What was"
+                " saved or restored is damaged: take another checkpoint. If you have changed it yourself, leave 'checksum'"
+                " out of the state."
+            )
+
 # %% ../nbs/05_4_saving.ipynb #c16
 def stored_like(x, like):
     """Return the accumulator `x` in the dtype and at the place of `like`. What is finite stays so, as in `leaf.store`."""
@@ -207,8 +254,8 @@ def checked(saved, want, parameters, known=True):
     """
     if not isinstance(saved, dict):
         raise TypeError(f"got {saved!r}: pass what state_dict() gave.")
-    got, newer = plain(saved), {"skipped_steps", "lr_scheduler"}  # which braintools does not save
-    missing, unknown = want.keys() - newer - got.keys(), got.keys() - want.keys()
+    got, newer = plain(saved), {"skipped_steps", "lr_scheduler", "checksum"}  # which braintools does not save
+    missing, unknown = want.keys() - newer - got.keys(), got.keys() - want.keys() - newer
     if missing or unknown:
         what = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
         raise ValueError(f"the state {what}: pass what state_dict() gave.")
@@ -234,6 +281,8 @@ def checked(saved, want, parameters, known=True):
     check_form("parameter groups", groups or got["param_groups"], needed)
     check_form("accumulators", memory, want["opt_state"])
     check_memory(memory, {k: x for group in groups.values() for k, x in leaves_by_name(plain(group["params"])).items()})
+    if "checksum" in saved:
+        check_sums(memory, saved["checksum"])
     lrs = [check_real(f"param_groups[{k}]['lr']", group["lr"]) for k, group in groups.items()]
     lr = check_real("lr", got["lr"])
     return Saved(

@@ -76,7 +76,8 @@ def update_some(g, e_g2, e_delta2, theta, *, lr, options, n, keep, at):
     *memory, moved = jax.tree.map(chosen, (after.e_g2, after.e_delta2, after.theta), (*memory, inside))
     e_g2, e_delta2 = jax.tree.map(lambda x, e: store(x, e.dtype), tuple(memory), tuple(before))
     e_g2, e_delta2 = ({name: laid(x, at[name].memory) for name, x in tree.items()} for tree in (e_g2, e_delta2))
-    return e_g2, e_delta2, {name: laid(leave(x, bare(theta[name])), at[name].theta) for name, x in moved.items()}
+    moved = {name: laid(leave(x, bare(theta[name])), at[name].memory) for name, x in moved.items()}
+    return e_g2, e_delta2, {name: laid(x, at[name].theta) for name, x in moved.items()}
 
 
 def true_but_hidden():

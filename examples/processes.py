@@ -23,20 +23,18 @@ DECAY, DEVICES, BATCH, EVERY = (
     256,
     10,
 )  # in all processes together; images in a step; steps between checkpoints
-HEARTBEAT = 10  # seconds without a sign of life until JAX ends the others; by default it waits 100
-GRACE = 3 * HEARTBEAT
 
 
 # ------------------------------------------------------------------------------------------------------- in a process
 
 
-def connect(rank, count, port):
-    """Become process `rank` of `count`."""
+def connect(rank, count, port, heartbeat):
+    """Become process `rank` of `count`. Without a sign of life for `heartbeat` seconds, JAX ends the others."""
     import jax
 
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{port}", count, rank, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(f"localhost:{port}", count, rank, heartbeat_timeout_seconds=heartbeat)
     return jax.make_mesh((DEVICES,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
@@ -110,7 +108,7 @@ class Training:
 
 def work(options):
     """Train in one of the processes, from the last checkpoint in the folder if there is one."""
-    mesh = connect(options.rank, options.processes, options.port)
+    mesh = connect(options.rank, options.processes, options.port, options.heartbeat)
     import orbax.checkpoint as ocp
 
     folder = Path(options.folder).absolute()
@@ -151,10 +149,10 @@ def lines_of(folder, rank):
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
 
 
-def launch(folder, processes, layout, steps, kill=None):
+def launch(folder, processes, layout, options, kill=None):
     """Train in so many processes; kill one, (rank, step), when it has come that far.
 
-    Return the seconds that the others then took to end, or None if all went well.
+    Return the seconds that the others then took to end, or None if none was killed.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path in Path(folder).glob("process-*"):
@@ -170,33 +168,34 @@ def launch(folder, processes, layout, steps, kill=None):
         },
     )
     command = [sys.executable, __file__, "--folder", folder, "--processes", processes, "--layout", layout]
-    command += ["--steps", steps, "--port", port]
+    command += ["--steps", options.steps, "--port", port, "--heartbeat", options.heartbeat]
     children = []
     for rank in range(processes):
         log = open(Path(folder) / f"log-{rank}", "w")
         child = subprocess.Popen([*map(str, command), "--rank", str(rank)], env=env, stdout=log, stderr=log)
         children.append(child)
-    return watch(folder, children, kill)
+    return watch(folder, children, kill, 3 * options.heartbeat)
 
 
-def watch(folder, children, kill):
-    """Wait for the `children`. If one of them fails, say so and see that the others end."""
-    gone = None
+def watch(folder, children, kill, grace):
+    """Wait for the `children`. If one of them fails, say so and see that the others end within `grace` seconds."""
+    gone, killed = None, False
     while any(child.poll() is None for child in children):
         time.sleep(0.1)
         if kill and gone is None and any(line["step"] >= kill[1] for line in lines_of(folder, kill[0])):
             children[kill[0]].send_signal(signal.SIGKILL)
+            killed = True
         failed = [rank for rank, child in enumerate(children) if child.poll()]
         if failed and gone is None:
             gone = time.monotonic()
             print(
                 f"process {failed[0]} has ended with status {children[failed[0]].returncode}: the others cannot go on"
-                f" and end within {GRACE} s. Start again to go on from the last checkpoint in {folder}."
+                f" and end within {grace} s. Start again to go on from the last checkpoint in {folder}."
             )
-        if gone and time.monotonic() - gone > GRACE:
+        if gone and time.monotonic() - gone > grace:
             for child in children:
                 child.kill()
-    return None if gone is None else time.monotonic() - gone
+    return time.monotonic() - gone if killed else None
 
 
 def vectors(folder, rank, name):
@@ -245,7 +244,7 @@ def compare(options):
     for layout in options.layout.split(","):
         print(f"{layout}: {options.processes} processes, {DEVICES} devices in all", flush=True)
         straight, killed = str(folder / layout / "straight"), str(folder / layout / "killed")
-        launch(straight, options.processes, layout, options.steps)
+        launch(straight, options.processes, layout, options)
         show(
             "the processes have the same parameters at each checkpoint",
             check(straight, options.processes, options.steps),
@@ -253,7 +252,7 @@ def compare(options):
         show("an optimizer alone, given the same gradients, has them too, bit by bit", alone(straight))
         losses = [line["loss"] for line in lines_of(straight, 0) if "loss" in line]
         show(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}", losses[-1] < losses[0])
-        seconds = launch(killed, options.processes, layout, options.steps, kill=(options.processes - 1, options.kill))
+        seconds = launch(killed, options.processes, layout, options, kill=(options.processes - 1, options.kill))
         show(
             f"process {options.processes - 1} killed at step {options.kill}: all have ended after {seconds or 0:.1f} s",
             seconds,
@@ -261,8 +260,10 @@ def compare(options):
         for count in map(int, options.resume.split(",")):
             again = f"{killed}-{count}"
             shutil.copytree(killed, again)
-            launch(again, count, layout, options.steps)
+            launch(again, count, layout, options)
             show(f"{count} processes go on, and have the same parameters", check(again, count, options.steps))
+            if not ok[-1]:
+                continue
             ends = [vectors(path, 0, "parameters")[options.steps] for path in (straight, again)]
             apart = abs(ends[0] - ends[1]).max()
             exact = count != options.processes or apart == 0  # sums of gradients are then in the same order
@@ -279,6 +280,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--resume", default="2,1", help="how many processes go on from the checkpoint, one after the other"
     )
+    parser.add_argument("--heartbeat", type=int, default=10, help="seconds without a sign of life until JAX ends all")
     parser.add_argument("--folder", default="build/processes", help="where reports and checkpoints go")
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)

@@ -118,6 +118,7 @@ COLLECTIVES = {  # of the parameter, the gradient, the accumulators: what the de
     "pieces from whole": (P("x"), P(), None, {}),
     "ZeRO-1": (P(), P(), P("x"), {"all-gather": 1}),  # the new parameter is put together
     "ZeRO-1 from pieces": (P(), P("x"), P("x"), {"all-gather": 1}),
+    "ZeRO-1, skip": (P(), P("x"), P("x"), {"all-gather": 1, "all-reduce": 1}),  # old or new is chosen before that
 }
 
 
@@ -137,7 +138,9 @@ def test_no_array_is_gathered_that_need_not_be(case, monkeypatch):
 
     monkeypatch.setattr(update, "compiled_for", reading)
     w = brainstate.ParamState(jax.device_put(jnp.ones((64, 32)), place(theta)))
-    optimizer = Adadelta(accumulator_sharding=of_memory and place(of_memory)).register_trainable_weights({"w": w})
+    options = {"nonfinite": "skip"} if "skip" in case else {}
+    optimizer = Adadelta(accumulator_sharding=of_memory and place(of_memory), **options)
+    optimizer.register_trainable_weights({"w": w})
     optimizer.update({"w": jax.device_put(jnp.ones((64, 32)), place(of_gradient))})
     (text,) = texts
     found = re.findall(r" (all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(", text)
@@ -403,3 +406,39 @@ def test_a_norm_inside_shard_map_needs_to_be_told_of_what():
     mapped(lambda theta: step(theta, axis_name=()))  # each device has all of it
     options = {}
     mapped(step)  # nothing else needs to know
+
+
+NEED_ALL = {"norm": {"grad_clip_norm": 1.0}, "skip": {"nonfinite": "skip"}}
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("kind", NEED_ALL)
+def test_the_class_refuses_what_needs_the_whole_of_a_piece(kind, check):
+    """And nothing has changed: neither the model nor the optimizer, which goes on outside."""
+    mesh = mesh_of(8)
+    w = brainstate.ParamState(jax.device_put(numbers(8), NamedSharding(mesh, P("x"))))
+    optimizer = Adadelta(**NEED_ALL[kind]).register_trainable_weights({"w": w})
+    trained = dict.fromkeys([w, optimizer.opt_state], P("x"))
+    before, g = everything(optimizer), {"w": jnp.ones(8)}
+    inside = brainstate.transform.shard_map(
+        optimizer.update, mesh, (P("x"),), P(), state_in_specs=trained, state_out_specs=trained, check_vma=check
+    )
+    name = "grad_clip_norm" if kind == "norm" else "nonfinite='skip'"
+    with pytest.raises(ValueError, match=rf"^{name} must know the whole .* piece of \['w'\]: call update\(\) outside"):
+        inside(g)
+    same(everything(optimizer), before)
+    optimizer.update(g)
+
+
+def test_the_class_goes_on_inside_shard_map_where_all_is_whole_or_nothing_has_to_be():
+    """Where JAX follows which arrays differ from device to device, it is known which are whole."""
+    start, g = {"w": numbers(8)}, {"w": numbers(8, seed=1)}
+    for options, spec, check in (({"grad_clip_norm": 1.0}, P(), True), ({}, P("x"), False), ({}, P(), False)):
+
+        def one(theta, g, options=options):
+            w = brainstate.ParamState(theta["w"])
+            Adadelta(**options).register_trainable_weights({"w": w}).update(g)
+            return {"w": w.value}
+
+        mapped = jax.shard_map(one, mesh=mesh_of(8), in_specs=spec, out_specs=spec, check_vma=check)
+        assert_near_exact(jax.jit(mapped)(start, g), start, [g], form=PLAIN, lr=1.0, rho=0.9, eps=1e-6, **options)

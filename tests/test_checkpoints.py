@@ -617,9 +617,8 @@ def test_a_damaged_pickle_is_refused():
     data = pickle.dumps(ours)
     number = np.asarray(ours.opt_state.value.e_g2["w"]).tobytes()
     assert data.count(number) == 1
-    again = pickle.loads(data.replace(number, np.full(64, -1, np.float32).tobytes()))
-    with pytest.raises(ValueError, match="'e_g2.w' is not allowed: it is negative"):
-        again.update({"w": jnp.ones(64)})
+    with pytest.raises(ValueError, match="the pickle of an optimizer is damaged: .* Take another"):
+        pickle.loads(data.replace(number, np.full(64, 0.5, np.float32).tobytes()))
 
 
 def test_nothing_is_looked_at_without_need(monkeypatch):

@@ -107,7 +107,8 @@ def of_optax(case, place, leaves, shape):
 
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8, "c64": 8}
-FREE = {"parameter", "tuple", "get-tuple-element", "constant", "bitcast", "copy-done", "after-all", "partition-id"}
+FREE = {"parameter", "tuple", "get-tuple-element", "constant", "bitcast", "after-all", "partition-id"}
+FREE |= {"copy-done", "slice-done"}  # counted where they start
 COLLECTIVE = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
 
@@ -118,20 +119,36 @@ def bytes_of(type_):
     return [0 if re.search(r"S\([1-9]\)", layout) else size(dtype, dims) for dtype, dims, layout in found]
 
 
+def slices(hlo):
+    """Return {(name of a fused computation, index of a parameter): bytes}, where no more of it is read than slices."""
+    found = {}
+    for name, body in re.findall(r"^%(\S+) \(.*?\{\n(.*?)^\}", hlo, re.M | re.S):
+        for parameter, k in re.findall(r"%(\S+) = \S+ parameter\((\d+)\)", body):
+            uses = re.findall(rf"= (\S+) ([\w-]+)\((?:[^)\n]*, )?%{re.escape(parameter)}[,)]", body)
+            if uses and all(op == "dynamic-slice" for _, op in uses):
+                found[name, int(k)] = sum(sum(bytes_of(type_)) for type_, _ in uses)
+    return found
+
+
 def counted(hlo):
     """Return the bytes that the operations of the entry computation read and write, and how many of each there are."""
     entry, types, operations, total = hlo[hlo.index("\nENTRY") :], {}, Counter(), 0
-    line = r"^\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:,|$)"
-    for name, type_, op, operands in re.findall(line, entry, re.M):
+    part = slices(hlo)
+    line = r"^\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:,|$)(.*)"
+    for name, type_, op, operands, others in re.findall(line, entry, re.M):
         types[name] = type_
         if op in FREE:
             continue
         operations[op] += 1
         if op == "copy-start":  # its type is the target, the source and a token
             total += sum(bytes_of(type_)[:2])
+        elif op == "slice-start":  # the source, of which the target is read, the target and a token
+            total += bytes_of(type_)[1] + bytes_of(re.sub(r"S\(\d+\)", "", type_))[1]
         else:
+            called = re.search(r"calls=%([\w.-]+)", others)
             read = [types.get(x, "") for x in re.findall(r"%([\w.-]+)", operands)]
-            total += sum(sum(bytes_of(x)) for x in (type_, *read))
+            sizes = [part.get((called and called[1], k), sum(bytes_of(x))) for k, x in enumerate(read)]
+            total += sum(bytes_of(type_)) + sum(sizes)
     return total, operations
 
 
