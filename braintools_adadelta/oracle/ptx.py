@@ -9,7 +9,8 @@ __all__ = ['LIMITS', 'ROUNDED', 'NARROW', 'ROUGH', 'Kernel', 'kernels', 'arithme
 # %% ../../nbs/13_ptx.ipynb #p3
 import re
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,11 @@ import numpy as np
 class Kernel(NamedTuple):
     """A function that a GPU runs on each thread: the names of the arrays that its parameters point to, and its instructions."""
 
-    operands: list
-    code: list
+    operands: list[str]
+    code: list[list[str]]
 
 
-def kernels(text):
+def kernels(text: str) -> dict[str, Kernel]:
     """Return {name: Kernel} of a PTX file. Its head may say which arrays the `operands` are; later parameters are new results."""
     head = re.search(r"^// operands: (.*)$", text, re.M)
     found = {}
@@ -31,7 +32,7 @@ def kernels(text):
     return found
 
 
-def arithmetic(text):
+def arithmetic(text: str) -> dict[str, int]:
     """Count the arithmetic instructions on floating-point numbers in a PTX file."""
     names = "abs|add|cvt|div|ex2|fma|lg2|mad|max|min|mul|neg|rcp|rsqrt|sqrt|sub"
     return dict(Counter(re.findall(rf"^\t(?:@!?%p\d+ )?((?:{names})\S*\.[b]?f\d\S*)", text, re.M)).most_common())
@@ -46,7 +47,7 @@ LIMITS = {  # by how much an instruction may miss: in ulps of its result, or rel
 }
 
 
-def around(y, op):
+def around(y: Any, op: str) -> tuple[Any, Any]:
     """Return the least and the greatest number that `op` may give where `y`, in double precision, is right."""
     number = np.float64 if op.endswith("f64") else np.float32
     ulps, relative = LIMITS[op]
@@ -61,7 +62,7 @@ def around(y, op):
     return np.where(certain, y.astype(number), low), np.where(certain, y.astype(number), high)
 
 # %% ../../nbs/13_ptx.ipynb #p13
-def rounded(f, *xs):
+def rounded(f: Callable[..., Any], *xs: Any) -> tuple[Any, Any]:
     """Return the interval of `f`, which rises or falls in each of its arguments, over the intervals `xs`: from its corners."""
     with np.errstate(all="ignore"):
         corners = [f(*(x[i >> k & 1] for k, x in enumerate(xs))) for i in range(2 ** len(xs))]
@@ -71,13 +72,13 @@ def rounded(f, *xs):
     return low, high
 
 
-def magnitude(x):
+def magnitude(x: tuple[Any, Any]) -> tuple[Any, Any]:
     """Return the interval of the absolute value."""
     low, high = x
     return np.where(low > 0, low, np.where(high < 0, -high, np.abs(low) * 0)), np.maximum(np.abs(low), np.abs(high))
 
 
-def to_bfloat16(x):
+def to_bfloat16(x: Any) -> Any:
     """Round single precision to bfloat16, ties to even, and return it in single precision."""
     bits = np.asarray(x, np.float32).view(np.uint32)
     near = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
@@ -90,7 +91,7 @@ NARROW = {"cvt.rn.bf16x2.f32": to_bfloat16, "cvt.rn.f16x2.f32": lambda x: x.asty
 ROUGH = {"div.full.f32": np.divide, "rcp.approx.f32": np.reciprocal, "sqrt.approx.f32": np.sqrt}
 
 # %% ../../nbs/13_ptx.ipynb #p15
-def attempt(x, op, k):
+def attempt(x: Any, op: str, k: int) -> Any:
     """Return the k-th number, from -3 to 3, that the reciprocal root `op` may give for `x`: all in single precision."""
     with np.errstate(all="ignore"):
         y = 1 / np.sqrt(x.astype(float))
@@ -107,9 +108,9 @@ class NothingClaimed(Exception):
     """The kernel does what the reader does not know, or what has no single answer for an interval."""
 
 
-def compare(op, a, b):
+def compare(op: str, a: Any, b: Any) -> Any:
     """Return a predicate that is the same for the whole of the intervals `a` and `b`."""
-    f = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "lt": np.less, "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
+    f: dict[str, Callable[..., Any]] = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "lt": np.less, "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
     answers = [f[op](x, y) for x in a for y in b]
     meet = (a[0] <= b[1]) & (b[0] <= a[1]) & ~((a[0] == a[1]) & (b[0] == b[1]))  # and then == may be anything between
     same = np.all([x == answers[0] for x in answers], axis=0) & ~(meet & (op in ("eq", "ne")))
@@ -121,11 +122,12 @@ def compare(op, a, b):
 class Thread:
     """The registers of a thread, for many threads at once, while a kernel is read."""
 
-    def __init__(self, kernel, arrays, exactly, k):
+    def __init__(self, kernel: Kernel, arrays: Mapping[str, Any], exactly: bool, k: int) -> None:
         self.kernel, self.arrays, self.exactly, self.k = kernel, arrays, exactly, k
-        self.registers, self.stored = {}, {}
+        self.registers: dict[str, Any] = {}
+        self.stored: dict[int, dict[int, Any]] = {}
 
-    def get(self, name, kind):
+    def get(self, name: str, kind: str) -> Any:
         """Return what `name`, a register or a constant, holds: an interval, or bits."""
         if name.startswith("0f") or name.startswith("0d"):
             x = np.frombuffer(bytes.fromhex(name[2:]), ">f4" if name[1] == "f" else ">f8").astype(f"f{len(name) // 2 - 1}")
@@ -136,24 +138,24 @@ class Thread:
         if kind.startswith("f") and isinstance(x, np.ndarray):
             return (x.view(f"f{x.itemsize}"),) * 2
         if kind.startswith(("b", "u", "s")) and isinstance(x, tuple):
-            if not np.array_equal(*x, equal_nan=True):
+            if not np.array_equal(x[0], x[1], equal_nan=True):
                 raise NothingClaimed("the bits of an interval are asked for")
             return x[0].view(f"i{x[0].itemsize}")
         return x
 
-    def place(self, address, op):
+    def place(self, address: str, op: str) -> tuple[int, int]:
         """Return the number of a parameter and, in it, that of the first element that `address` points to."""
         base, _, offset = address.strip("[]").partition("+")
         return self.registers[base], int(offset or 0) * 8 // int(op.rsplit(".b")[-1])
 
-    def load(self, op, target, address):
+    def load(self, op: str, target: str, address: str) -> None:
         """Read numbers of an array into the registers of `target`."""
         at, first = self.place(address, op)
         rows = self.arrays[self.kernel.operands[at]]
         for k, name in enumerate(re.findall(r"%\w+", target), first):
             self.registers[name] = (rows[k], rows[k])
 
-    def store(self, op, address, source):
+    def store(self, op: str, address: str, source: str) -> None:
         """Keep what the registers of `source` hold as results."""
         at, first = self.place(address, op)
         values = [self.registers[name] for name in re.findall(r"%\w+", source)]
@@ -161,17 +163,16 @@ class Thread:
         self.stored.setdefault(at, {}).update(enumerate(values, first))
 
 # %% ../../nbs/13_ptx.ipynb #p18
-def do(thread, op, target, *sources):
+def do(thread: Thread, op: str, target: str, *sources: str) -> Any:
     """Let the `thread` carry out one instruction that computes, and return what its target then holds."""
     family, kind = op.rpartition(".")[0], op.rpartition(".")[2]
     known = [thread.registers.get(x) for x in sources]
     if kind == "global" or op.startswith("cvta") or any(isinstance(x, int) for x in known):
         return next(x for x in known if isinstance(x, int))  # an address, to which the place of the thread is added
     if op.startswith("setp") or family == "selp":
-        *values, last = sources if family == "selp" else (*sources, None)
-        a, b = (thread.get(x, kind) for x in values)
+        a, b = (thread.get(x, kind) for x in sources[:2])
         if family == "selp":
-            p = thread.registers[last]
+            p = thread.registers[sources[2]]
             return tuple(np.where(p, x, y) for x, y in zip(a, b, strict=True)) if kind[0] == "f" else np.where(p, a, b)
         return compare(op.split(".")[1], *((x, x) if isinstance(x, np.ndarray) else x for x in (a, b)))
     xs = [thread.get(x, "f32" if kind == "bf16" else kind) for x in sources]
@@ -186,7 +187,7 @@ def do(thread, op, target, *sources):
         return (attempt(xs[0][0], op, 0 if thread.exactly else thread.k),) * 2
     if op in NARROW:
         return [tuple(map(NARROW[op], x)) for x in reversed(xs)]  # the second one is the lower half
-    simple = {
+    simple: dict[str, Callable[..., Any]] = {
         "abs": lambda x: magnitude(x),
         "neg": lambda x: (-x[1], -x[0]),
         "mov": lambda x: x,
@@ -205,13 +206,13 @@ def do(thread, op, target, *sources):
     return simple[family](*xs)
 
 # %% ../../nbs/13_ptx.ipynb #p19
-def run(kernel, arrays, exactly=False):
+def run(kernel: Kernel, arrays: Mapping[str, Any], exactly: bool = False) -> dict[str, tuple[Any, Any]]:
     """Return {name of a result: (least, greatest)} of what any conforming GPU may store.
 
     `arrays` are rows of numbers: for each name as many rows as a thread reads. `exactly`: as if division and root were
     correctly rounded. Raise :class:`NothingClaimed` where the kernel does what the reader does not know.
     """
-    total = {}
+    total: dict[str, tuple[Any, Any]] = {}
     for k in (0,) if exactly else range(-3, 4):
         thread = Thread(kernel, arrays, exactly, k)
         thread.registers |= dict.fromkeys(("%ctaid.x", "%tid.x"), np.zeros(1, np.int32))
@@ -220,7 +221,7 @@ def run(kernel, arrays, exactly=False):
                 continue
             target, *sources = (x.strip() for x in re.split(r",(?![^{]*\})", rest[0]))
             if op.startswith("ld.param"):
-                thread.registers[target] = int(re.search(r"param_(\d+)\]", sources[0])[1])
+                thread.registers[target] = int(sources[0].partition("param_")[2].rstrip("]"))
             elif op.startswith("ld.global"):
                 thread.load(op, target, sources[0])
             elif op.startswith("st.global"):
