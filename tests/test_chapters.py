@@ -1,4 +1,4 @@
-"""Each chapter opens with a question, what it takes and gives, and a prediction; it ends with the answer in three lines."""
+"""Each chapter opens with a question, what it takes and gives, and a prediction; it ends with the answer in 3 lines."""
 
 import json
 import re
