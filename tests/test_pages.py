@@ -113,25 +113,27 @@ def suite(code, tmp_path, monkeypatch):
 
 
 def reader(code):
-    """The function judges an Adadelta in lists of plain numbers, and one that is wrong."""
-    page = python(code)
-    for wrong in (False, True):
-        it = Numpy()
+    """The function judges an Adadelta in lists of plain numbers, and one that goes uphill."""
+    page, it = python(code), Numpy()
 
-        def start(params, shapes, dtype, **options):
-            run = {"shapes": shapes, "dtype": dtype}
-            arrays = {name: np.reshape(np.array(x, dtype), shapes[name]) for name, x in params.items()}
-            return run | {"h": it.start(arrays, **options)}
+    def arrays(rows, run):
+        return {name: np.reshape(np.array(x, run["dtype"]), run["shapes"][name]) for name, x in rows.items()}
 
-        def step(run, grads):
-            g = {name: np.reshape(np.array(x, run["dtype"]), run["shapes"][name]) for name, x in grads.items()}
-            run["h"] = it.step(run["h"], {name: -x if wrong else x for name, x in g.items()})
+    def start(params, shapes, dtype, **options):
+        run = {"shapes": shapes, "dtype": dtype}
+        return run | {"h": it.start(arrays(params, run), **options)}
 
-        params = lambda run: {name: np.ravel(x) for name, x in it.params(run["h"]).items()}
-        with np.errstate(all="ignore"):
-            vectors = [x for x in page["page"]["vectors"] if "X1" not in x["id"]]
-            found = {page["first_miss"](start, step, params, vector) for vector in vectors}
-        assert (found == {None, "skipped"}) != wrong
+    def step(run, grads):
+        run["h"] = it.step(run["h"], arrays(grads, run))
+
+    def uphill(run, grads):
+        run["h"] = it.step(run["h"], {name: -g for name, g in arrays(grads, run).items()})
+
+    params = lambda run: {name: np.ravel(x) for name, x in it.params(run["h"]).items()}
+    vectors = [x for x in page["page"]["vectors"] if "X1" not in x["id"]]
+    with np.errstate(all="ignore"):
+        found, others = ({page["first_miss"](start, go, params, vector) for vector in vectors} for go in (step, uphill))
+        assert found == {None, "skipped"} and len(others) > 2
 
 
 QUOTED = "a quotation: test_layouts.py compares it with examples/processes.py, which runs"
@@ -156,7 +158,8 @@ HOW = {
     ("docs/scale.md", '        jax.distributed.initialize(f"localhost:{port}", count, rank,'
      " heartbeat_timeout_seconds=HEARTBEAT)"): QUOTED,
     ("docs/scale.md", "            manager.save(t, args=ocp.args.StandardSave(training.tree()))"): QUOTED,
-    ("docs/scale.md", "        training.load(manager.restore(first, args=ocp.args.StandardRestore(training.tree())))"): QUOTED,
+    ("docs/scale.md", "        training.load(manager.restore(first,"
+     " args=ocp.args.StandardRestore(training.tree())))"): QUOTED,
     ("docs/vectors.md", "import json"): reader,
     ("docs/where_it_runs.md", "XLA_FLAGS=--xla_backend_extra_options=-nvptx-prec-divf32=2,"
      "-nvvm-reflect-add=__CUDA_PREC_SQRT=1"): "flags of the compiler for a GPU, which is not here",
@@ -167,7 +170,10 @@ def test_each_block_is_known():
     assert SHOWN.keys() == HOW.keys()
 
 
-@pytest.mark.parametrize("block", [key for key, how in HOW.items() if callable(how)], ids=lambda key: f"{key[0]}: {key[1][:30]}")
+RUN = [block for block, how in HOW.items() if callable(how)]
+
+
+@pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block[0]}: {block[1][:30]}")
 def test_a_block_runs(block, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     how, wanted = HOW[block], {"tmp_path": tmp_path, "monkeypatch": monkeypatch}
