@@ -125,7 +125,6 @@ def region(g: Any, fmt: Format, eps: Any) -> str:
     )
 
 # %% ../../nbs/12_error_analysis.ipynb #c16
-#| code-fold: true
 def gradient_bounds(
     step: Step,
     theta: list[Any],
@@ -241,7 +240,6 @@ def theta_bound(
     return error if stored is None else error + stored.u * (abs(theta) + error) + stored.eta
 
 # %% ../../nbs/12_error_analysis.ipynb #c30
-#| code-fold: true
 def bounds(
     step: Step,
     theta: Any,
