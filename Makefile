@@ -41,9 +41,10 @@ scale: $(READY)  ## show layouts, ZeRO-1, and two processes of which one is kill
 
 test: style suite proof notebooks docs  ## run every check: the five below (`make -j2 test` runs two at a time)
 
-style: $(READY)  ## ruff, and whether package and README are what the notebooks say
-	$(call section,'style: ruff; package and README are what the notebooks say')
+style: $(READY)  ## ruff, mypy, and whether package and README are what the notebooks say
+	$(call section,'style: ruff; types; package and README are what the notebooks say')
 	$(BIN)/ruff check
+	$(BIN)/mypy
 	$(BIN)/pytest -qq tests/test_sync.py
 
 PROOF := $(wildcard $(patsubst %,tests/test_%.py,bounds enclosures exact exhaustive judge kit ptx ulp vectors worst_cases)) \

@@ -7,16 +7,17 @@ __all__ = ['weights', 'in_parts', 'split', 'dot', 'saturate', 'Ratio', 'ratio', 
            'Factor', 'norm', 'across', 'largest', 'scale_to_one', 'sums_of_squares', 'stacked', 'wider']
 
 # %% ../nbs/02a_arithmetic.ipynb #a3
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 # %% ../nbs/02a_arithmetic.ipynb #a5
-def weights(rho, *xs):
+def weights(rho: Any, *xs: Array) -> list[tuple[Any, Any]]:
     """Return pairs of weights that add up to (rho, 1 - rho): one, or two where the dtype of `xs` would round them, the small one first."""
     if isinstance(rho, Fraction):
         return [(rho, 1 - rho)]
@@ -34,20 +35,20 @@ def weights(rho, *xs):
     return [(rho, 1 - rho)]
 
 
-def in_parts(rho, dtype):
+def in_parts(rho: float, dtype: np.dtype[Any]) -> list[tuple[Any, Any]]:
     """Return rho and 1 - rho as two pairs of numbers of `dtype`, the small ones first, that add up to them or to slightly less."""
     exact = (Fraction(rho), 1 - Fraction(rho))
     return list(zip(*(split(x, dtype) for x in exact), strict=True))
 
 
-def split(x, dtype):
+def split(x: Fraction, dtype: np.dtype[Any]) -> tuple[float, Any]:
     """Return the fraction `x` as a small number and a number of `dtype` just below `x`, by two places at most."""
     below = np.nextafter(dtype.type(x), dtype.type(0))
     # Slightly less than what is left: if rounding made the parts exceed the whole, a sum could overflow.
     return float(x - Fraction(float(below))) * (1 - 4 * float(jnp.finfo(dtype).eps)), below
 
 
-def dot(weights, xs):
+def dot(weights: list[tuple[Any, Any]], xs: tuple[Array, Array]) -> Array:
     """Return the sum of r e + w x2 over all pairs (r, w) of `weights`, where `xs` is (e, x2)."""
     (r, w), *more = weights
     e, x2 = xs
@@ -57,7 +58,7 @@ def dot(weights, xs):
     return total
 
 # %% ../nbs/02a_arithmetic.ipynb #a9
-def saturate(g):
+def saturate(g: Array) -> Array:
     """E1, clause X1: a finite component whose square would overflow counts as the largest whose square is finite."""
     largest = np.sqrt(jnp.finfo(g.dtype).max)
     return lax.select(lax.is_finite(g), lax.clamp(-largest, g, largest), g)
@@ -66,20 +67,20 @@ def saturate(g):
 class Ratio(NamedTuple):
     """The ratio of two arrays, as a quotient times the square of a power of two."""
 
-    quotient: Any
-    scale: Any
+    quotient: Array
+    scale: Array
 
-    def root(self):
+    def root(self) -> Array:
         """Return the square root of the ratio."""
         return jnp.sqrt(self.quotient) * self.scale
 
-    def times_square(self, g):
+    def times_square(self, g: Array) -> Array:
         """Return the ratio times g^2."""
         g = self.scale * g
         return self.quotient * g * g
 
 
-def ratio(a, b):
+def ratio(a: Array, b: Array) -> Ratio:
     """Return a / b as a :class:`Ratio`. After scaling, b lies between 1 and 4.
 
     So the quotient is a normal number if a is at least 4 times the smallest one.
@@ -88,7 +89,7 @@ def ratio(a, b):
     return Ratio(a / (b * scale * scale), scale)
 
 
-def near_inverse_root(b):
+def near_inverse_root(b: Array) -> Array:
     """Return the power of two s with 1 <= b s^2 < 4, for a positive normal number `b`, from the bits of its exponent."""
     form = jnp.finfo(b.dtype)
     word = np.dtype(f"uint{form.bits}").type
@@ -97,7 +98,7 @@ def near_inverse_root(b):
     return lax.bitcast_convert_type(half << word(form.nmant), b.dtype)
 
 
-def power_of_two(x):
+def power_of_two(x: Array) -> Array:
     """Return the power of two nearest to `x`."""
     return lax.reduce_precision(x, jnp.finfo(x.dtype).nexp, mantissa_bits=0)
 
@@ -105,27 +106,27 @@ def power_of_two(x):
 class Norm(NamedTuple):
     """The norm of arrays times a scale, a power of two that brings their largest component near one. Only `n < c` and `c / n` are defined."""
 
-    scaled: Any
-    scale: Any
+    scaled: Array
+    scale: Array
 
-    def __lt__(self, c):
+    def __lt__(self, c: Any) -> Any:
         return self.scaled < jnp.asarray(c, self.scaled.dtype) * self.scale
 
-    def __rtruediv__(self, c):
+    def __rtruediv__(self, c: Array | float) -> "Factor":
         return Factor(self.scale, jnp.asarray(c, self.scaled.dtype) / self.scaled)
 
 
 class Factor(NamedTuple):
     """A factor c / n in two parts, neither of which overflows where n >= c. Only `factor * g` is defined."""
 
-    scale: Any
-    rest: Any
+    scale: Array
+    rest: Array
 
-    def __mul__(self, g):
+    def __mul__(self, g: Any) -> Any:
         return (g.astype(self.rest.dtype) * self.scale * self.rest).astype(g.dtype)
 
 
-def norm(gs, axes=()):
+def norm(gs: list[Array], axes: Sequence[Any] = ()) -> Norm:
     """Return the :class:`Norm` over all arrays of `gs`. It neither overflows nor vanishes, whatever their size.
 
     Inside ``shard_map`` an array may be the piece of one device. Then `axes` has, for each array, the names of the axes
@@ -135,35 +136,35 @@ def norm(gs, axes=()):
     return Norm(lax.optimization_barrier(jnp.sqrt(jnp.sum(sums_of_squares(gs, scale, axes)))), scale)
 
 
-def across(collective, xs, axes):
+def across(collective: Callable[..., Array], xs: list[Array], axes: Sequence[Any]) -> list[Array]:
     """Return the scalars `xs`, each of one piece, as the `collective` makes them of all pieces along its `axes`."""
     return [collective(x, names) if names else x for x, names in zip(xs, axes or [()] * len(xs), strict=True)]
 
 
-def largest(gs, axes=()):
+def largest(gs: list[Array], axes: Sequence[Any] = ()) -> Array:
     """Return the largest absolute value in all arrays of `gs`, in at least single precision."""
     wide = wider(jnp.float32, *gs)
     top = lambda g: lax.reduce(jnp.abs(g), np.zeros((), g.dtype), lax.max, tuple(range(g.ndim)))
     return stacked(across(lax.pmax, [top(g).astype(wide) for g in gs], axes))[-1]
 
 
-def scale_to_one(top):
+def scale_to_one(top: Array) -> Array:
     """Return a power of two near 1 / `top` whose inverse is also a normal number."""
     far = top.dtype.type(2) ** (jnp.finfo(top.dtype).maxexp - 3)
     return power_of_two(1 / lax.clamp(1 / far, top, far))
 
 
-def sums_of_squares(gs, scale, axes=()):
+def sums_of_squares(gs: list[Array], scale: Array, axes: Sequence[Any] = ()) -> Array:
     """Return the sum of squares of each array in `gs`, after scaling."""
     return stacked(across(lax.psum, [jnp.sum(jnp.square(g.astype(scale.dtype) * scale)) for g in gs], axes))
 
 
-def stacked(xs):
+def stacked(xs: list[Array]) -> Array:
     """Return the scalars `xs` as a sorted array, which XLA computes only once: it repeats no sort."""
     return lax.sort(jnp.array(lax.optimization_barrier(xs)))
 
 
-def wider(*xs):
+def wider(*xs: Any) -> np.dtype[Any]:
     """Return the dtype that holds all of `xs`, arrays or dtypes, even where the user has forbidden JAX to mix them."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*xs)

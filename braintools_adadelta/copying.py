@@ -11,7 +11,7 @@ import io
 import pickle
 import zlib
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import brainstate
 import jax
@@ -139,22 +139,24 @@ def revive(data, shared, total=None):
 class Copyable:
     """An optimizer that can be copied and pickled; what brainstate.graph makes of it says that it cannot be used."""
 
-    def __getattr__(self, name):
-        if name in self.graph_invisible_attrs:  # brainstate.graph has made this object without them
-            raise TypeError(
-                "an optimizer cannot be copied by brainstate.graph.clone or treefy_merge: take copy.deepcopy(optimizer)."
-            )
-        return self.__getattribute__(name)  # says what is missing
+    if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
-    def __copy__(self):
+        def __getattr__(self, name):
+            if name in self.graph_invisible_attrs:  # brainstate.graph has made this object without them
+                raise TypeError(
+                    "an optimizer cannot be copied by brainstate.graph.clone or treefy_merge: take copy.deepcopy(optimizer)."
+                )
+            return self.__getattribute__(name)  # says what is missing
+
+    def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))  # the same States: it trains the same model
         return twin
 
-    def __deepcopy__(self, memo=None):
+    def __deepcopy__(self, memo: Any = None) -> Self:
         return revive(*pickled(self))
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         data, shared = pickled(self)
         shared = [packed(x) for x in shared]
         return revive, (data, shared, checksum_of(data, shared))

@@ -7,12 +7,12 @@ __all__ = ['clip_norm', 'clip_value', 'add_decay', 'average', 'delta', 'apply', 
 
 # %% ../nbs/01_gradient.ipynb #c3
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from .arithmetic import norm
+from .arithmetic import Norm, norm
 
 # %% ../nbs/01_gradient.ipynb #c10
-def clip_norm(gs, c, n=None):
+def clip_norm(gs: list[Array], c: Array | float, n: Norm | None = None) -> list[Array]:
     """G1 clip-norm: n = sqrt of the sum of squares over ALL parameters; g <- g if n < c, else g * c / n.
 
     Where `gs` are not all of them, `n` is the :func:`~braintools_adadelta.arithmetic.norm` of all.
@@ -22,36 +22,40 @@ def clip_norm(gs, c, n=None):
     return [lax.select(is_short, g, factor * g) for g in gs]
 
 # %% ../nbs/01_gradient.ipynb #c15
-def clip_value(g, v):
+def clip_value(g: Array, v: Array | float) -> Array:
     """G2 clip-value: g <- min(max(g, -v), v), elementwise."""
     return jnp.minimum(jnp.maximum(g, -v), v)
 
 # %% ../nbs/01_gradient.ipynb #c18
-def add_decay(g, theta, weight_decay):
+def add_decay(g: Array, theta: Array, weight_decay: Array | float) -> Array:
     """G3 weight-decay: g <- g + weight_decay * theta."""
     return g + weight_decay * theta
 
 # %% ../nbs/02_equations.ipynb #n0
+from typing import Any
+
+from jax import Array
+
 from .arithmetic import dot, ratio, saturate, weights
 
 # %% ../nbs/02_equations.ipynb #c5
-def average(e, x2, rho):
+def average(e: Array, x2: Array, rho: Any) -> Array:
     """E1 average-gradient, E3 average-delta: E_t = rho E_{t-1} + (1 - rho) x_t^2, given x_t^2."""
     return dot(weights(rho, e, x2), (e, x2))
 
 # %% ../nbs/02_equations.ipynb #c18
-def delta(g, e_g2, e_delta2, eps):
+def delta(g: Array, e_g2: Array, e_delta2: Array, eps: Array | float) -> tuple[Array, Array]:
     """E2 delta: Delta_t = - sqrt(E[Delta2]_{t-1} + eps) / sqrt(E[g2]_t + eps) * g_t, and Delta_t^2 for E3."""
     r = ratio(e_delta2 + eps, e_g2 + eps)
     return -r.root() * g, r.times_square(g)
 
 # %% ../nbs/02_equations.ipynb #c33
-def apply(theta, delta, lr):
+def apply(theta: Array, delta: Array, lr: Array | float) -> Array:
     """E4 apply: theta_t = theta_{t-1} + lr_t Delta_t."""
     return theta + lr * delta
 
 # %% ../nbs/02_equations.ipynb #c35
-def adadelta(g, e_g2, e_delta2, rho, eps):
+def adadelta(g: Array, e_g2: Array, e_delta2: Array, rho: Any, eps: Array | float) -> tuple[Array, Array, Array]:
     """E1 to E3 for one array: return E[g2]_t, Delta_t and E[Delta2]_t."""
     g = saturate(g)
     e_g2 = average(e_g2, g * g, rho)

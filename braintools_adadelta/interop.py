@@ -3,6 +3,8 @@
 What moves are the two accumulators of each parameter and the step count. Parameters and learning rates are the caller's.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +13,20 @@ from .leaf import bare, is_quantity
 from .names import keys_of, like, name_of
 from .saving import leaves_by_name, plain, with_leaves
 
+if TYPE_CHECKING:
+    from .optimizer import Adadelta
+
 __all__ = ["from_optax", "from_torch", "to_braintools", "to_optax", "to_torch"]
 
 
-def _trees(optimizer):
+def _trees(optimizer: "Adadelta") -> dict[str, Any]:
     """Return {field: {name: tree}}: the accumulators, each built as the value of its parameter is."""
     values = {name: state.value for name, state in optimizer.param_states.items()}
     saved = optimizer.state_dict()["opt_state"]
     return {field: with_leaves(values, tree) for field, tree in saved.items()}
 
 
-def _load(optimizer, e_g2, e_delta2, step_count):
+def _load(optimizer: "Adadelta", e_g2: Any, e_delta2: Any, step_count: int) -> None:
     """Load accumulators by name. What does not fit is refused, and nothing is changed."""
     memory = {"e_g2": leaves_by_name(plain(e_g2)), "e_delta2": leaves_by_name(plain(e_delta2))}
     state = optimizer.state_dict() | {"opt_state": memory, "step_count": step_count}
@@ -30,7 +35,7 @@ def _load(optimizer, e_g2, e_delta2, step_count):
     optimizer.load_state_dict(state)
 
 
-def to_optax(optimizer):
+def to_optax(optimizer: "Adadelta") -> Any:
     """Return the accumulators as optax's ``ScaleByAdaDeltaState``, for parameters ``{name: value}``.
 
     Examples
@@ -47,7 +52,7 @@ def to_optax(optimizer):
     return optax.ScaleByAdaDeltaState(e_g=trees["e_g2"], e_x=trees["e_delta2"])
 
 
-def from_optax(optimizer, state, step_count=0):
+def from_optax(optimizer: "Adadelta", state: Any, step_count: int = 0) -> None:
     """Go on where an optax state stands.
 
     Parameters
@@ -71,7 +76,7 @@ def from_optax(optimizer, state, step_count=0):
     _load(optimizer, found[0].e_g, found[0].e_x, step_count)
 
 
-def to_torch(optimizer, state_dict, names):
+def to_torch(optimizer: "Adadelta", state_dict: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Return the state dict of a ``torch.optim.Adadelta``, with the accumulators of `optimizer` in it.
 
     Parameters
@@ -100,7 +105,7 @@ def to_torch(optimizer, state_dict, names):
     return state_dict | {"state": state}
 
 
-def from_torch(optimizer, state_dict, names):
+def from_torch(optimizer: "Adadelta", state_dict: dict[str, Any], names: list[str]) -> None:
     """Go on where a ``torch.optim.Adadelta`` stands; arguments as in :func:`to_torch`.
 
     Raises
@@ -117,7 +122,7 @@ def from_torch(optimizer, state_dict, names):
     _load(optimizer, array("square_avg"), array("acc_delta"), steps)
 
 
-def to_braintools(optimizer, state_dict):
+def to_braintools(optimizer: "Adadelta", state_dict: dict[str, Any]) -> dict[str, Any]:
     """Return the state dict of a ``braintools.optim.Adadelta``, with the memory of `optimizer` in it.
 
     Parameters
@@ -132,7 +137,7 @@ def to_braintools(optimizer, state_dict):
     saved = optimizer.state_dict()
     memory = {"e_g": leaves_by_name(plain(saved["opt_state"]["e_g2"])), "e_x": leaves_by_name(plain(saved["opt_state"]["e_delta2"]))}
 
-    def leaf(path, old):
+    def leaf(path: Any, old: Any) -> Any:
         _, field, *name = keys_of(path)
         new = saved["step_count"] if field == "count" else memory[field][name_of(name)]
         return like(old, [jnp.asarray(new, bare(old).dtype)])

@@ -9,7 +9,7 @@ __all__ = ['Signature', 'Adadelta']
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import brainstate
 import jax
@@ -55,7 +55,7 @@ from .update import calls_of, carry_out, merged
 class Signature:
     """That of a class is that of its constructor, and not that of the metaclass that brainstate gives it."""
 
-    def __get__(self, instance, cls):
+    def __get__(self, instance: Any, cls: type) -> inspect.Signature:
         self_, *arguments = inspect.signature(cls.__init__).parameters.values()
         return inspect.Signature(arguments)
 
@@ -141,11 +141,11 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     """
 
     __signature__ = Signature()
-    graph_invisible_attrs = ("_units", "_options", "_unlinked", "param_groups", "_layouts", "accumulator_sharding")
+    graph_invisible_attrs: tuple[str, ...] = ("_units", "_options", "_unlinked", "param_groups", "_layouts", "accumulator_sharding")
 
     def __init__(
         self,
-        lr: float | LRScheduler | Callable = 1.0,
+        lr: float | LRScheduler | Callable[..., Any] = 1.0,
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
@@ -155,9 +155,9 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         nonfinite: str = "propagate",
         accumulator_dtype: Any = None,
         accumulator_sharding: Any = None,
-    ):
-        self.accumulator_dtype = check_dtype(accumulator_dtype)
-        self.accumulator_sharding = check_sharding("accumulator_sharding", accumulator_sharding)
+    ) -> None:
+        self.accumulator_dtype: Any = check_dtype(accumulator_dtype)
+        self.accumulator_sharding: Any = check_sharding("accumulator_sharding", accumulator_sharding)
         given = Options(rho, eps, weight_decay, grad_clip_norm, grad_clip_value)._asdict()
         options = Options(**{name: spec.check(name, x) for name, x in given.items()})
         self._options = OptionState(options, check_nonfinite(nonfinite))
@@ -170,15 +170,15 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         for base in lr.base_lrs:
             check_lr(base)
         compat.check_unattached(lr)
-        self._lr_scheduler = lr
+        self._lr_scheduler: Any = lr
         self._base_lr = lr.base_lrs[0]
         self._current_lr = GroupLR(self._base_lr, lr, 0)
-        self.schedulers = []
-        self.opt_state = None
+        self.schedulers: list[Any] = []
+        self.opt_state: Any = None  # an AccumulatorState, once there are parameters
         self.param_states = ParamStates()
         self.param_groups = [Group(self._options, {}, self._current_lr, weight_decay)]
         self._group_states = []  # those of param_groups and of the scheduler, where brainstate looks for States
-        self._lr_states = compat.states_in(lr)
+        self._lr_states: list[Any] = compat.states_in(lr)
         self._units = {}
         self._several_devices = False  # if so, no compiled call can take all parameters
         self._layouts = ()  # where arrays lay when they were last seen outside of a trace, if on a mesh
@@ -204,7 +204,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
 
     # ---------------------------------------------------------------- parameters
 
-    def register_trainable_weights(self, param_states: Any) -> "Adadelta":
+    def register_trainable_weights(self, param_states: Any) -> Self:
         """Register the States to train, and start their accumulators at zero (S2).
 
         Parameters
@@ -236,7 +236,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     def add_param_group(
         self,
         params: Any,
-        lr: float | Callable | None = None,
+        lr: float | Callable[[Any], Any] | None = None,
         weight_decay: float | None = None,
         **others: Any,
     ) -> None:
@@ -411,11 +411,11 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
 
     # --------------------------------------------------------------------- steps
 
-    def update(self, grads: Any, **extra_args) -> None:
+    def update(self, grads: Any, **extra_args: Any) -> None:
         """Take one step; calls :meth:`step`, which a subclass may override."""
         self.step(grads, **extra_args)
 
-    def step(self, grads: Any, *, donate: bool = False, **extra_args) -> None:
+    def step(self, grads: Any, *, donate: bool = False, **extra_args: Any) -> None:
         """Take one step: change every registered State, the accumulators and the step count in place.
 
         Parameters
@@ -480,7 +480,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         return groups, lrs
 
     @property
-    def param_groups_opt_states(self) -> list:
+    def param_groups_opt_states(self) -> list[OptimState]:
         """For each added group a State with the accumulators of its parameters, to be looked at."""
         memory = None if self.opt_state is None else self.opt_state.value
         return [
@@ -489,51 +489,51 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         ]
 
     @property
-    def tx(self):
+    def tx(self) -> Any:
         """The steps to come, as an ``optax.GradientTransformation``: options and lr are those in force now."""
         return compat.transformation(self)
 
-    def default_tx(self):
+    def default_tx(self) -> Any:
         """Return :attr:`tx`."""
         return self.tx
 
     # ------------------------------------------------------------- learning rate
 
     @property
-    def current_lr(self):
+    def current_lr(self) -> float:
         """The lr in force. Setting it holds until the scheduler's next ``step()``; for a function, for good."""
         return self._current_lr.value
 
     @current_lr.setter
-    def current_lr(self, value):
+    def current_lr(self, value: float | jax.Array) -> None:
         compat.check_scheduler(self._lr_scheduler)
         self._current_lr.value = (
             value if isinstance(value, jax.core.Tracer) else spec.check("lr", value)
         )
 
     @property
-    def base_lr(self):
+    def base_lr(self) -> float:
         """The lr that the scheduler started from."""
         return self._base_lr
 
     @property
-    def lr_scheduler(self):
+    def lr_scheduler(self) -> Any:
         """The scheduler; a plain number has one too."""
         return self._lr_scheduler
 
     @property
-    def lr(self):
+    def lr(self) -> Any:
         """The same as :attr:`lr_scheduler`; the number is :attr:`current_lr`."""
         return self._lr_scheduler
 
     @lr.setter
-    def lr(self, value):
+    def lr(self, value: Any) -> None:
         raise AttributeError(
             f"lr is the scheduler and cannot be set: set current_lr = {short(value)} for the lr in force, or make the"
             " optimizer with another scheduler."
         )
 
-    def lr_apply(self, apply_fn: Callable) -> None:
+    def lr_apply(self, apply_fn: Callable[[float], Any]) -> None:
         """Put ``apply_fn(lr)`` in force."""
         self._lr_scheduler.apply(lambda lr: check_lr(apply_fn(lr)))
 
@@ -541,20 +541,20 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         """Keep `scheduler` in :attr:`schedulers`, for :meth:`get_last_lr`."""
         self.schedulers.append(scheduler)
 
-    def get_last_lr(self) -> list:
+    def get_last_lr(self) -> list[float]:
         """Return, in a list, the last lr of the scheduler added last, or the lr in force."""
         return self.schedulers[-1].get_last_lr() if self.schedulers else [self.current_lr]
 
     # --------------------------------------------------------------- checkpoints
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs besides the model, as dictionaries of numbers and arrays.
 
         Nothing in it changes with later updates. A checksum of each accumulator shows damage when it is loaded.
         """
         return with_checksum(snapshot(self))
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Parameters are not loaded from it: load them into the model.
 
         Parameters
@@ -578,7 +578,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         check_trace(self.step_count, "a state cannot be loaded")
         restore(self, state_dict, sys._getframe(1))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if "_options" not in vars(self):
             return object.__repr__(self)  # what brainstate.graph has copied cannot be used, but it can be shown
         lr = self.current_lr

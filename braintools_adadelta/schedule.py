@@ -9,7 +9,9 @@ __all__ = ['lr_at', 'check_schedule', 'check_real', 'check_lr', 'LRScheduler', '
 # %% ../nbs/05_3_schedule.ipynb #c3
 import math
 import sys
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import brainstate
 import jax
@@ -20,7 +22,7 @@ from . import spec
 from .states import OptimState, as_array, is_traced, working_dtype
 
 # %% ../nbs/05_3_schedule.ipynb #c5
-def lr_at(schedule, count):
+def lr_at(schedule: Callable[[Any], Any], count: Any) -> jax.Array:
     """Return what the function `schedule` gives at step `count`, if it is a real scalar."""
     lr = jnp.asarray(schedule(jnp.asarray(count, np.int32)))
     if lr.shape or jnp.iscomplexobj(lr):
@@ -28,7 +30,7 @@ def lr_at(schedule, count):
     return as_array(lr)
 
 
-def check_schedule(schedule, count):
+def check_schedule(schedule: Callable[[Any], Any], count: Any) -> Any:
     """Return what :func:`lr_at` gives, or say why the function `schedule` cannot be one."""
     try:
         jax.eval_shape(lambda count: schedule(count), jax.ShapeDtypeStruct((), jnp.int32))
@@ -42,7 +44,7 @@ def check_schedule(schedule, count):
     return lr if is_traced(lr) else spec.check("lr", lr)
 
 # %% ../nbs/05_3_schedule.ipynb #c7
-def check_real(name, value, least=-math.inf):
+def check_real(name: str, value: Any, least: float = -math.inf) -> float:
     """Return the number `name` as a float if it is finite, and not below `least`."""
     try:
         number = np.asarray(value).item()
@@ -57,7 +59,7 @@ def check_real(name, value, least=-math.inf):
     return number
 
 
-def check_lr(lr):
+def check_lr(lr: Any) -> Any:
     """Return the `lr` that is set by hand, if it may be one; of a traced one the shape alone can be told."""
     if getattr(lr, "shape", ()):
         raise ValueError(f"lr has the shape {lr.shape}: it must be a scalar.")
@@ -91,16 +93,20 @@ class LRScheduler:
     [0.5]
     """
 
-    def __init__(self, schedule=1.0, last_epoch=0, *, per_update=False):
+    def __init__(
+        self, schedule: float | Callable[[Any], Any] = 1.0, last_epoch: int = 0, *, per_update: bool = False
+    ) -> None:
         if not isinstance(last_epoch, jax.core.Tracer):
             check_real("last_epoch", last_epoch, 0)
-        self.optimizer = None
-        self.base_lrs, self.schedules, self.per_update = [], [], []  # one entry for each parameter group
-        self.last_epoch = OptimState(last_epoch)
-        self.current_lrs = OptimState([])  # NaN where a function gives the lr: a number there was set by hand
+        self.optimizer: Any = None
+        self.base_lrs: list[float] = []  # one entry for each parameter group, as in the next two
+        self.schedules: list[Any] = []
+        self.per_update: list[bool] = []
+        self.last_epoch: OptimState = OptimState(last_epoch)
+        self.current_lrs: OptimState = OptimState([])  # NaN where a function gives the lr: a number there was set by hand
         self.append(schedule, last_epoch, per_update)
 
-    def append(self, schedule, count, per_update=True):
+    def append(self, schedule: Any, count: Any, per_update: bool = True) -> None:
         """Add an lr for one more group; None follows the first one."""
         if hasattr(schedule, "attach_optimizer"):  # braintools' can be called, and give -lr
             raise TypeError(
@@ -117,22 +123,22 @@ class LRScheduler:
         now = not_set() if follows else self.base_lrs[-1]
         self.current_lrs.value = [*self.current_lrs.value, now]
 
-    def attach_optimizer(self, optimizer):
+    def attach_optimizer(self, optimizer: Any) -> None:
         """Let `optimizer` follow this scheduler, which follows the groups of that optimizer."""
         self.optimizer = optimizer
 
-    def count_of(self, k):
+    def count_of(self, k: int) -> Any:
         """Return the count at which the function of group `k` is read: of updates, or of epochs."""
         if not self.per_update[k]:
             return self.last_epoch.value
         return 0 if self.optimizer is None else self.optimizer.step_count.value
 
-    def scheduled(self, k):
+    def scheduled(self, k: int) -> Any:
         """Return what the schedule gives for group `k` now."""
         f = self.schedules[k]
         return self.base_lrs[k] if f is None else lr_at(f, self.count_of(k))
 
-    def in_force(self, k):
+    def in_force(self, k: int) -> Any:
         """Return the lr of group `k`: what was set by hand, or what the schedule gives."""
         lr = self.current_lrs.value[k]
         if self.schedules[k] is None:
@@ -142,15 +148,15 @@ class LRScheduler:
             return jnp.where(jnp.isnan(lr), given, lr)
         return self.scheduled(k) if math.isnan(lr) else lr
 
-    def get_lr(self):
+    def get_lr(self) -> list[float]:
         """Return, for each group, what the schedule gives now."""
         return [as_float(self.scheduled(k)) for k in range(len(self.schedules))]
 
-    def get_last_lr(self):
+    def get_last_lr(self) -> list[float]:
         """Return, for each group, the lr in force."""
         return [as_float(self.in_force(k)) for k in range(len(self.schedules))]
 
-    def step(self, epoch=None):
+    def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch, or to `epoch`. A `per_update` schedule moves by itself and stays as it is."""
         if epoch is not None and not isinstance(epoch, jax.core.Tracer):
             check_real("epoch", epoch, 0)
@@ -165,50 +171,50 @@ class LRScheduler:
 
     step_epoch = step
 
-    def check_epoch(self):
+    def check_epoch(self) -> None:
         """Refuse what is no lr in what the functions of the epoch give now."""
         for k, follows in enumerate(self.per_update):
             if not follows:
                 check_lr(self.scheduled(k))
 
-    def release(self, groups):
+    def release(self, groups: Iterable[int]) -> None:
         """Let the schedule give the lr of the `groups` again."""
         lrs = list(self.current_lrs.value)
         for k in groups:
             lrs[k] = self.base_lrs[k] if self.schedules[k] is None else not_set()
         self.current_lrs.value = lrs
 
-    def check_functions(self, count):
+    def check_functions(self, count: Any) -> None:
         """Refuse what is no lr in what the functions of the step count give at `count`."""
         for f, follows in zip(self.schedules, self.per_update, strict=True):
             if follows:
                 check_lr(lr_at(f, count))
 
-    def restart(self):
+    def restart(self) -> None:
         """Let the functions of the step count give the lr again, whatever was set by hand."""
         self.release(k for k, follows in enumerate(self.per_update) if follows)
 
-    def is_derived(self, k, known):
+    def is_derived(self, k: int, known: bool) -> bool:
         """Say whether a saved lr of group `k` is to be derived anew: by a function, at a count that is `known`."""
         return self.schedules[k] is not None and (known or self.per_update[k])
 
-    def apply(self, f):
+    def apply(self, f: Callable[[float], Any]) -> None:
         """Put ``f(lr)`` in force for each lr that the schedule gives now."""
         for k, lr in enumerate([check_lr(f(lr)) for lr in self.get_lr()]):
             self.put(k, lr)
 
-    def put(self, k, lr):
+    def put(self, k: int, lr: Any) -> None:
         """Put `lr` in force for group `k`: until the next :meth:`step`, or for good if it is read at every update."""
         self.load(k, check_lr(lr))
 
-    def load(self, k, lr):
+    def load(self, k: int, lr: Any) -> None:
         """Put `lr` in force for group `k`, whatever number it is."""
         lrs = self.current_lrs.value
         derived = self.schedules[k] is not None and not is_traced(lr)
         lr = as_array(lr) if derived else as_before(lr, lrs[k])
         self.current_lrs.value = [*lrs[:k], lr, *lrs[k + 1 :]]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` takes."""
         return {
             "base_lrs": list(self.base_lrs),
@@ -217,7 +223,7 @@ class LRScheduler:
             "held": [~jnp.isnan(lr) if is_traced(lr) else not math.isnan(lr) for lr in self.current_lrs.value],
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken. An lr may be negative there: a function may give one at some step."""
         for name, least in {"base_lrs": 0, "current_lrs": -math.inf}.items():
             for k, x in enumerate(state[name]):
@@ -235,17 +241,17 @@ class LRScheduler:
         ]
 
 # %% ../nbs/05_3_schedule.ipynb #c8s0
-def not_set():
+def not_set() -> jax.Array:
     """Return what stands for an lr that a function gives: in single precision, which JAX always has."""
     return jnp.asarray(math.nan, np.float32)
 
 
-def as_float(lr):
+def as_float(lr: Any) -> Any:
     """Return the scalar `lr` as a plain number, unless it is traced."""
     return lr.item() if hasattr(lr, "item") and not is_traced(lr) else lr
 
 
-def as_before(lr, before):
+def as_before(lr: Any, before: Any) -> Any:
     """Return `lr` in the type of `before`, the lr in whose place it comes, so that nothing is compiled anew for it."""
     if isinstance(lr, jax.Array) and not jnp.issubdtype(lr.dtype, jnp.floating):
         lr = lr.astype(working_dtype())
@@ -256,11 +262,14 @@ def as_before(lr, before):
 class GroupLR(OptimState):
     """The lr of parameter group `index`: the scheduler's, where it has one for that group."""
 
-    def __init__(self, value, scheduler, index):
+    scheduler: Any
+    index: int
+
+    def __init__(self, value: Any, scheduler: Any, index: int) -> None:
         super().__init__(value, scheduler=scheduler, index=index)
 
     @property
-    def in_force(self):
+    def in_force(self) -> Any:
         """The lr that the next step takes, as it is held."""
         if hasattr(self.scheduler, "in_force"):
             return self.scheduler.in_force(self.index)
@@ -268,16 +277,16 @@ class GroupLR(OptimState):
         return lrs[self.index] if self.index < len(lrs) else OptimState.value.fget(self)
 
     @property
-    def value(self):
+    def value(self) -> Any:
         return as_float(self.in_force)
 
     @value.setter
-    def value(self, value):
+    def value(self, value: Any) -> None:
         if hasattr(self.scheduler, "put") or not isinstance(value, jax.Array) or value.shape:
             value = check_lr(value)  # an array is what a scheduler of braintools sets at its step
         self.load(value)
 
-    def load(self, lr):
+    def load(self, lr: Any) -> None:
         """Put `lr` in force, whatever number it is."""
         if hasattr(self.scheduler, "put"):
             self.scheduler.load(self.index, lr)
@@ -289,14 +298,16 @@ class GroupLR(OptimState):
         OptimState.value.fset(self, lr)
 
 # %% ../nbs/05_3_schedule.ipynb #c10s0
-class Group(dict):
+class Group(dict[str, Any]):
     """A parameter group: its "params", its "lr" and its "weight_decay", which may be set at any time."""
 
-    def __init__(self, options, params, lr, weight_decay, /, **others):
+    def __init__(
+        self, options: Any, params: dict[str, Any], lr: GroupLR, weight_decay: float, /, **others: Any
+    ) -> None:
         super().__init__(params=params, lr=lr, weight_decay=spec.check("weight_decay", weight_decay), **others)
         self._options = options  # the State where compiled loops see the decay
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: str, value: Any) -> None:
         if key == "lr" and value is not self["lr"]:
             self["lr"].value = check_lr(brainstate.maybe_state(value))
             return
@@ -305,15 +316,15 @@ class Group(dict):
             self._options.put_decay(self["lr"].index, value, self["lr"].value)
         super().__setitem__(key, value)
 
-    def update(self, *args, **kwargs):
+    def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other):
+    def __ior__(self, other: Any) -> "Group":  # type: ignore[override,misc]
         self.update(other)
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         own = "params", "lr", "weight_decay"
         others = {key: x for key, x in self.items() if key not in own}
         return partial(Group, **others), (self._options, *(self[key] for key in own))

@@ -7,10 +7,11 @@ __all__ = ['RULES', 'SIGNATURE', 'CLAUSES', 'check', 'Clause']
 
 # %% ../nbs/00_spec.ipynb #c3
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 # %% ../nbs/00_spec.ipynb #c23
-RULES = {  # argument: the rule in words, the rule, why or what to do
+RULES: dict[str, tuple[str, Callable[[Any], bool], str]] = {  # argument: the rule in words, the rule, why or what to do
     "lr": (
         "a finite number >= 0",
         lambda x: 0 <= x < math.inf,
@@ -32,7 +33,7 @@ RULES = {  # argument: the rule in words, the rule, why or what to do
 }
 
 
-def check(name, value):
+def check(name: str, value: Any) -> Any:
     """S1: return the argument `name` as a float (or None where that is allowed), or raise a ValueError that says why not."""
     words, rule, hint = RULES[name]
     if value is None and words.startswith("None"):
@@ -66,7 +67,7 @@ class Clause(NamedTuple):
     level: str
 
 
-SIGNATURE = {
+SIGNATURE: dict[str, Any] = {
     "lr": 1.0, "rho": 0.9, "eps": 1e-6,
     "weight_decay": 0.0, "grad_clip_norm": None, "grad_clip_value": None,
 }  # fmt: skip

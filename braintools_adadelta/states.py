@@ -11,6 +11,7 @@ __all__ = ['COUNTS_TELL', 'STORED', 'OptimState', 'parts_of', 'is_traced', 'Alia
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import brainstate
 import jax
@@ -23,6 +24,9 @@ from .transform import Options
 # %% ../nbs/05_1_states.ipynb #c5
 class OptimState(brainstate.LongTermState):
     """A State that belongs to the optimizer and not to the model."""
+
+    if TYPE_CHECKING:
+        value: Any  # brainstate says no more
 
 
 def parts_of(tree):

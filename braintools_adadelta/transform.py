@@ -7,16 +7,16 @@ __all__ = ['Options', 'Accumulators', 'start', 'Step', 'deltas', 'axes_of', 'ste
            'scale_by_adadelta']
 
 # %% ../nbs/03_transform.ipynb #c3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from . import spec
 from .leaf import bare, enter, leave
-from .arithmetic import norm, stacked, wider
+from .arithmetic import Norm, norm, stacked, wider
 from .equations import adadelta, add_decay, apply, clip_norm, clip_value
 
 # %% ../nbs/03_transform.ipynb #c5
@@ -37,7 +37,7 @@ class Accumulators(NamedTuple):
     e_delta2: Any  # E[Delta2], the running average of squared updates
 
 
-def start(theta):
+def start(theta: Any) -> Accumulators:
     """S2 start: E[g2]_0 = E[Delta2]_0 = 0, of the shape, dtype and sharding of each parameter in the tree `theta`."""
     zeros = lambda: jax.tree.map(jnp.zeros_like, theta)
     return Accumulators(zeros(), zeros())
@@ -56,29 +56,30 @@ class Step(NamedTuple):
     theta: Any  # E4
 
 # %% ../nbs/03_transform.ipynb #c13
-def deltas(g, before, rho, eps):
+def deltas(g: Any, before: Accumulators, rho: Any, eps: Array | float) -> tuple[Any, Accumulators]:
     """E1 to E3 over trees: return the trees Delta_t and, in their dtypes, the next :class:`Accumulators`."""
 
-    def one(g, e_g2, e_delta2):
+    def one(g: Array, e_g2: Array, e_delta2: Array) -> tuple[Array, ...]:
         if not g.shape == e_g2.shape == e_delta2.shape:
             raise ValueError(
                 f"a gradient of shape {g.shape} meets accumulators of shape {e_g2.shape}: they must agree."
             )
         wide = wider(g, e_g2, e_delta2)
-        after = adadelta(*(x.astype(wide) for x in (g, e_g2, e_delta2)), rho, jnp.asarray(eps, wide))
+        after = adadelta(g.astype(wide), e_g2.astype(wide), e_delta2.astype(wide), rho, jnp.asarray(eps, wide))
         return tuple(
             x.astype(like.dtype) for x, like in zip(after, (e_g2, g, e_delta2), strict=True)
         )
 
-    leaves, tree = jax.tree.flatten(g)
-    moved = [one(*leaf) for leaf in zip(leaves, *map(tree.flatten_up_to, before), strict=True)]
+    tree: Any = jax.tree.structure(g)
+    leaves = zip(jax.tree.leaves(g), *map(tree.flatten_up_to, before), strict=True)
+    moved = [one(*leaf) for leaf in leaves]
     e_g2, delta, e_delta2 = (
         jax.tree.unflatten(tree, [leaf[k] for leaf in moved]) for k in range(3)
     )
     return delta, Accumulators(e_g2, e_delta2)
 
 # %% ../nbs/03_transform.ipynb #c14s
-def axes_of(axis_name, g):
+def axes_of(axis_name: Any, g: Any) -> Sequence[tuple[str, ...]]:
     """Return, for each leaf of `g`, the axes of the mesh along which it was cut, as `axis_name` says; nothing outside of shard_map."""
     inside = jax.sharding.get_abstract_mesh().manual_axes
     if axis_name is None and inside:
@@ -94,7 +95,15 @@ def axes_of(axis_name, g):
     return [(name,) if isinstance(name, str) else name for name in names]
 
 # %% ../nbs/03_transform.ipynb #c15
-def step(theta, g, before, lr, options, measured=None, axis_name=None):
+def step(
+    theta: Any,
+    g: Any,
+    before: Accumulators,
+    lr: Any,
+    options: Options,
+    measured: Norm | None = None,
+    axis_name: Any = None,
+) -> Step:
     """Take one step over trees of parameters `theta` and gradients `g`: G1 to G4, then E1 to E4.
 
     Parameters
@@ -131,10 +140,11 @@ def step(theta, g, before, lr, options, measured=None, axis_name=None):
     rho, eps, decay, c, v = options
     each, everywhere = jax.tree.map, lambda x: jax.tree.broadcast(x, theta)
     leaves, tree = jax.tree.flatten(g)
-    is_unclipped = c is None or not leaves
-    if not is_unclipped and measured is None:
-        measured = norm(leaves, axes_of(axis_name, g))
-    clipped_norm = g if is_unclipped else jax.tree.unflatten(tree, clip_norm(leaves, c, measured))
+    if c is None or not leaves:
+        clipped_norm = g
+    else:
+        measured = norm(leaves, axes_of(axis_name, g)) if measured is None else measured
+        clipped_norm = jax.tree.unflatten(tree, clip_norm(leaves, c, measured))
     clip = lambda g: clip_value(g, jnp.asarray(v, g.dtype))
     clipped_value = clipped_norm if v is None else each(clip, clipped_norm)
     is_off = lambda k: isinstance(k, int | float) and k == 0
@@ -146,7 +156,7 @@ def step(theta, g, before, lr, options, measured=None, axis_name=None):
     return Step(g, clipped_norm, clipped_value, decayed, after.e_g2, delta, after.e_delta2, moved)
 
 # %% ../nbs/03_transform.ipynb #c20
-def is_finite(g):
+def is_finite(g: Any) -> Array:
     """X5 non-finite: say whether every component in the tree `g` is finite."""
     each = stacked([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(g)])
     return lax.optimization_barrier(jnp.all(each))
@@ -155,11 +165,13 @@ def is_finite(g):
 class Transformation(NamedTuple):
     """An ``(init, update)`` pair, the shape that optax's combinators take."""
 
-    init: Callable
-    update: Callable
+    init: Callable[[Any], Accumulators]
+    update: Callable[..., tuple[Any, Accumulators]]  # of updates, state and, where they are asked for, params
 
 
-def scale_by_adadelta(rho=spec.SIGNATURE["rho"], eps=spec.SIGNATURE["eps"]):
+def scale_by_adadelta(
+    rho: Array | float = spec.SIGNATURE["rho"], eps: Array | float = spec.SIGNATURE["eps"]
+) -> Transformation:
     """Return the transformation g -> -Delta (E1 to E3), to be followed by a scaling with -lr.
 
     Parameters
@@ -188,7 +200,7 @@ def scale_by_adadelta(rho=spec.SIGNATURE["rho"], eps=spec.SIGNATURE["eps"]):
     fixed = {"rho": rho, "eps": eps}
     rho, eps = (x if isinstance(x, jax.core.Tracer) else spec.check(k, x) for k, x in fixed.items())
 
-    def update(updates, state, params=None):
+    def update(updates: Any, state: Accumulators, params: Any = None) -> tuple[Any, Accumulators]:
         del params  # optax hands them to every transformation
         delta, after = deltas(jax.tree.map(enter, updates), state, rho, eps)
         return jax.tree.map(

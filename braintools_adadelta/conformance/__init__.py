@@ -14,3 +14,19 @@ An implementation is an object with these members, all in numpy::
 
 The kit itself imports neither jax nor brainstate. The adapters of their implementations do, when they are loaded.
 """
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Implementation(Protocol):
+    """What is judged, to a type checker: the three members that every implementation has."""
+
+    @property
+    def start(self) -> Callable[..., Any]: ...
+
+    @property
+    def step(self) -> Callable[..., Any]: ...
+
+    @property
+    def params(self) -> Callable[..., Any]: ...

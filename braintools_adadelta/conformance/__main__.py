@@ -3,7 +3,7 @@
 import sys
 
 
-def main():
+def main() -> int:
     try:
         from braintools_adadelta.conformance import command
     except ModuleNotFoundError as error:

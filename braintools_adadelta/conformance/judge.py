@@ -1,12 +1,14 @@
 """The judge: run an implementation beside the oracle and compare every number with its derived bound."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from braintools_adadelta.conformance.method import ADADELTA
+from braintools_adadelta.conformance import Implementation
+from braintools_adadelta.conformance.method import ADADELTA, Method
 from braintools_adadelta.oracle import ulp
 from braintools_adadelta.oracle.bounds import ANY
 from braintools_adadelta.oracle.exact import CONTEXT as mp
@@ -30,13 +32,13 @@ class Miss(NamedTuple):
     step: int
     field: str
     parameter: str
-    index: tuple
+    index: tuple[int, ...]
     got: float
     exact: float
     ulps: float
     allowed: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"step {self.step}: {self.field} of {self.parameter}{list(self.index)} is {self.got!r},"
             f" exactly {self.exact!r}: {self.ulps:.3g} ulps off, rounding explains {self.allowed:.3g}"
@@ -59,12 +61,12 @@ class Found(NamedTuple):
 class Deviation(AssertionError):
     """In this case an implementation does not do what the clause says."""
 
-    def __init__(self, message, case=None, miss=None):
+    def __init__(self, message: str, case: Case | None = None, miss: Miss | None = None) -> None:
         super().__init__(message)
         self.case, self.miss = case, miss
 
 
-def fitted(subject, case):
+def fitted(subject: Any, case: Case) -> Case:
     """Return the case as it is for an implementation that has no lr: with lr 1."""
     if "lr" not in getattr(subject, "lacks", ()):
         return case
@@ -99,11 +101,13 @@ class Run:
     An unwatched run is looked at only once, at the end. After each step its arrays of gradients are overwritten.
     """
 
-    def __init__(self, subject, case, watched=True):
-        self.subject, self.case, self.watched = subject, fitted(subject, case), watched
+    def __init__(self, subject: Implementation, case: Case, watched: bool = True) -> None:
+        self.subject: Any = subject
+        self.case, self.watched = fitted(subject, case), watched
         case = self.case
-        self.given = []  # [what, the array handed over, a copy of it]
-        self.theta, self.memory = [], []
+        self.given: list[Any] = []  # [what, the array handed over, a copy of it]
+        self.theta: list[Any] = []
+        self.memory: list[Any] = []
         with self.crashes_have_a_case():
             self.handle = subject.start(self.hand("parameters", case.params), **case.options)
             self.look()
@@ -112,7 +116,7 @@ class Run:
                 raise Deviation(f"start() made {self.theta[0][name]!r} of the parameter {name!r}, {x!r}", case)
 
     @contextmanager
-    def crashes_have_a_case(self):
+    def crashes_have_a_case(self) -> Iterator[None]:
         """What is raised in here says in which case, so that it can be shown and made smaller."""
         try:
             with np.errstate(all="ignore"):
@@ -121,13 +125,13 @@ class Run:
             error.case = self.case
             raise
 
-    def hand(self, what, tree):
+    def hand(self, what: str, tree: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return `tree` as arrays that the implementation must not change."""
         arrays = {name: np.array(x) for name, x in tree.items()}
         self.given += [(f"{what} {name!r}", x, x.copy()) for name, x in arrays.items()]
         return arrays
 
-    def advance(self):
+    def advance(self) -> None:
         """Take the next step."""
         t = len(self.theta) - 1
         grads = self.hand(f"gradients (step {t + 1})", self.case.grads[t])
@@ -143,26 +147,26 @@ class Run:
         for x in grads.values():
             x[...] = np.nan
 
-    def look(self):
+    def look(self) -> None:
         """Store what is shown. Not the averages of complex parameters: frameworks keep them in different forms."""
         hidden = next(iter(self.case.params.values())).dtype.kind == "c"
         self.theta.append(self.subject.params(self.handle))
         self.memory.append(None if hidden else self.subject.accumulators(self.handle))
         self.check()
 
-    def finish(self):
+    def finish(self) -> "Run":
         """Take all further steps and return the run."""
         while len(self.theta) <= len(self.case.grads):
             self.advance()
         return self
 
-    def check_given(self, t):
+    def check_given(self, t: int) -> None:
         """Fail if the caller's arrays were changed."""
         for what, x, before in self.given:
             if x.tobytes() != before.tobytes():
                 raise Deviation(f"step {t}: the caller's {what} were changed: {before!r} became {x!r}", self.case)
 
-    def check(self):
+    def check(self) -> None:
         """Fail where no oracle is needed: the caller's arrays were changed, or names, shapes or dtypes differ."""
         t = len(self.theta) - 1
         self.check_given(t)
@@ -186,7 +190,7 @@ LAGGED = "lagged"  # the same, and E[Delta2] receives Delta_t at the beginning o
 VIEWS = (STORED, CARRIED, LAGGED)
 
 
-def examine(run, fields=FIELDS, form=ANY, sign=1):
+def examine(run: Run, fields: Sequence[str] = FIELDS, form: str = ANY, sign: int = 1) -> Found:
     """Return what was :class:`Found` in a finished run, in the first view without a miss, or else in the first view."""
     views = VIEWS if run.memory[-1] is not None else (CARRIED,)
     views = views if run.watched else [view for view in views if view != STORED]
@@ -207,7 +211,7 @@ def exact_step(case, t, theta, state, carried, fmt, form, sign=1, method=ADADELT
     return truth, method.bounds(truth, theta, *state.values(), fmt=fmt, form=form, carried=carried, **options)
 
 
-def explain(run, view, fields, form, sign, method=ADADELTA):
+def explain(run: Run, view: str, fields: Sequence[str], form: str, sign: int, method: Method = ADADELTA) -> Found:
     """Compare a finished run with the exact one in one of the `VIEWS`."""
     case = run.case
     dtype = next(iter(case.params.values())).dtype
@@ -269,7 +273,7 @@ def distance(got, want):
     return mp.zero if got == want or (mp.isnan(got) and mp.isnan(want)) else mp.inf
 
 
-def run_and_examine(subject, case, fields=FIELDS, form=ANY):
+def run_and_examine(subject: Implementation, case: Case, fields: Sequence[str] = FIELDS, form: str = ANY) -> Found:
     """Run `subject` on `case` and return what was :class:`Found`.
 
     Complex parameters are pairs of real ones. The gradient may point uphill, or be the conjugate of that, as in JAX.
@@ -282,7 +286,7 @@ def run_and_examine(subject, case, fields=FIELDS, form=ANY):
     return found
 
 
-def misses(subject, case, fields=FIELDS, form=ANY):
+def misses(subject: Implementation, case: Case, fields: Sequence[str] = FIELDS, form: str = ANY) -> list[Miss]:
     """Return every :class:`Miss` of a run, in the order of the data flow."""
     return run_and_examine(subject, case, fields, form).misses
 

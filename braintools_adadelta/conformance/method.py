@@ -9,22 +9,23 @@ from typing import Any, NamedTuple
 from braintools_adadelta.conformance.clauses import CLAUSES
 from braintools_adadelta.oracle.bounds import bounds
 from braintools_adadelta.oracle.exact import step
+from braintools_adadelta.spec import Clause
 
 
 class Method(NamedTuple):
     """An optimizer: its clauses, its exact step with what rounding may do to it, and where it is tried."""
 
     name: str
-    clauses: dict  # {id: Clause}
+    clauses: dict[str, Clause]  # {id: Clause}
     state: tuple[str, ...]  # what an implementation may show beside theta, in the order of the data flow; zero at first
     lagged: str  # the state that may take in its number at the beginning of the next step
-    step: Callable  # step(theta, g, *state, **options) -> what has the fields of `state` and theta
-    bounds: Callable  # bounds(step, theta, *state, fmt=..., form=..., carried=..., **options) -> the same fields
+    step: Callable[..., Any]  # step(theta, g, *state, **options) -> what has the fields of `state` and theta
+    bounds: Callable[..., Any]  # bounds(step, theta, *state, fmt=..., form=..., carried=..., **options) -> the same fields
     hyper: dict[str, dict[str, Any]]  # {name: options}
     narrow: dict[str, dict[str, Any]]  # the same for 16 bits
 
     @property
-    def fields(self):
+    def fields(self) -> tuple[str, ...]:
         """What is compared in a run."""
         return (*self.state, "theta")
 

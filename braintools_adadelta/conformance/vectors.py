@@ -2,6 +2,7 @@
 
 import json
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -10,40 +11,40 @@ from braintools_adadelta.conformance.judge import Case
 FIELDS = ("e_g2", "e_delta2", "theta")
 
 
-def load():
+def load() -> list[dict[str, Any]]:
     """Return the vectors."""
     return json.loads((files(__package__) / "vectors.json").read_text("utf-8"))["vectors"]
 
 
-def numbers(x):
+def numbers(x: Any) -> list[float]:
     """Return an array as a list of doubles in C order. A complex number gives its real part first."""
     x = np.ravel(x)
     return [float(number) for number in (x.view(x.real.dtype) if np.iscomplexobj(x) else x)]
 
 
-def twice(key, x):
+def twice(key: str, x: Any) -> dict[str, Any]:
     """Return numbers under two keys: hexadecimal, and decimal in as many digits as make them exact."""
     return {key: hexadecimal(x), f"{key}_decimal": x}
 
 
-def hexadecimal(x):
+def hexadecimal(x: Any) -> Any:
     """Return a number, or the numbers in a dict or list, as C's %a writes them."""
     if isinstance(x, dict):
         return {name: hexadecimal(row) for name, row in x.items()}
     return [float(y).hex() for y in x] if isinstance(x, list) else float(x).hex()
 
 
-def read(row, dtype):
+def read(row: list[str], dtype: str) -> np.ndarray:
     """Return the flat array with these hexadecimal numbers."""
     x = np.array([float.fromhex(number) for number in row])
     return (x.view(complex) if np.dtype(dtype).kind == "c" else x).astype(dtype)
 
 
-def is_complex(vector):
+def is_complex(vector: dict[str, Any]) -> bool:
     return vector["dtype"].startswith("complex")
 
 
-def case(vector):
+def case(vector: dict[str, Any]) -> Case:
     """Return the training run of a vector as arrays of numpy."""
     shapes, dtype = vector["shapes"], vector["dtype"]
     tree = lambda rows: {name: read(row, dtype).reshape(shapes[name]) for name, row in rows.items()}
@@ -52,7 +53,7 @@ def case(vector):
     return Case(tree(vector["params"]), [tree(row["g"]) for row in vector["steps"]], options, lrs)
 
 
-def offered(implementation, vector, run):
+def offered(implementation: Any, vector: dict[str, Any], run: Case) -> bool:
     """Say whether an implementation has all that a vector needs."""
     shapes, offers = vector["shapes"].values(), {"float32", "lr", "rho", "eps", *implementation.supports}
     needs = {
@@ -67,7 +68,7 @@ def offered(implementation, vector, run):
     )
 
 
-def wrong(implementation, vector):
+def wrong(implementation: Any, vector: dict[str, Any]) -> tuple[Any, ...] | None:
     """Return the first error of `implementation` in a vector: (step, field, parameter, k, got, wanted, within), or ().
 
     Return None if the vector needs something that it does not offer.
@@ -85,7 +86,7 @@ def wrong(implementation, vector):
         return (0, type(error).__name__, str(error))
 
 
-def first_wrong(implementation, vector, run):
+def first_wrong(implementation: Any, vector: dict[str, Any], run: Case) -> tuple[Any, ...]:
     """Take the steps of `run` and return the first number that is not within its bound, or ()."""
     with np.errstate(all="ignore"):
         watched = [(x.copy(), x, name) for name, x in run.params.items()]
@@ -106,7 +107,7 @@ def first_wrong(implementation, vector, run):
                 shown |= {"e_g2": pair[0], "e_delta2": pair[1]}
             for field in (f for f in FIELDS if f in shown):
                 for name, wanted in row[field].items():
-                    got = np.asarray(shown[field][name])
+                    got: Any = np.asarray(shown[field][name])
                     if got.shape != tuple(vector["shapes"][name]):
                         return t + 1, field, name, "shape", got.shape
                     got = [part for x in got.flat for part in ((x.real, x.imag) if np.iscomplexobj(got) else (x,))]

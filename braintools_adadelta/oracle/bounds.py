@@ -9,6 +9,7 @@ __all__ = ['NVIDIA', 'PLATFORMS', 'PLAIN', 'ANY', 'Machine', 'machine', 'machine
 
 # %% ../../nbs/12_error_analysis.ipynb #c3
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from .exact import CONTEXT as mp
 from .exact import Step, exact, largest_root
-from .ulp import ulp
+from .ulp import Format, ulp
 
 # %% ../../nbs/12_error_analysis.ipynb #c11
 class Machine(NamedTuple):
@@ -29,7 +30,7 @@ class Machine(NamedTuple):
     fused: bool = False  # (1 - rho) x^2 enters the sum unrounded, by a fused multiply-add
 
 
-def machine(fmt, flush=True, number=mp.mpf, **measured):
+def machine(fmt: Format, flush: bool = True, number: Callable[[Any], Any] = mp.mpf, **measured: Any) -> Machine:
     """Return the :class:`Machine` of a :class:`Format`, in numbers of the kind `number`.
 
     If results below the normal range are flushed to zero, and such operands are read as zero, one operation loses
@@ -46,14 +47,14 @@ def machine(fmt, flush=True, number=mp.mpf, **measured):
 
 
 NVIDIA = {"division": 4, "root": 2}  # in single precision: div.full is within 2 ulps, sqrt.approx within 2^-23
-PLATFORMS = {  # what is known: measured on a CPU, documented for a GPU
+PLATFORMS: dict[str, Callable[[Format], dict[str, Any]]] = {  # what is known: measured on a CPU, documented for a GPU
     "cpu": lambda fmt: {},
     "nvidia": lambda fmt: {"flush": False, **(NVIDIA if fmt.p <= 24 else {})},
     "nvidia_ieee": lambda fmt: {"flush": False},
 }
 
 
-def machine_of(platform, fmt, number=mp.mpf):
+def machine_of(platform: str, fmt: Format, number: Callable[[Any], Any] = mp.mpf) -> Machine:
     """Return the :class:`Machine` of a platform in the formats' working precision.
 
     Parameters
@@ -83,7 +84,7 @@ def machine_of(platform, fmt, number=mp.mpf):
     return machine(fmt, number=number, **PLATFORMS[platform](fmt))
 
 # %% ../../nbs/12_error_analysis.ipynb #c12
-def gamma(k, u):
+def gamma(k: Any, u: Any) -> Any:
     """Bound the total relative error of k roundings of at most u each: k u / (1 - k u), while k u < 1."""
     return k * u / (1 - k * u) if k * u < 1 else math.inf
 
@@ -91,7 +92,7 @@ def gamma(k, u):
 PLAIN, ANY = "plain", "any"
 
 # %% ../../nbs/12_error_analysis.ipynb #c14
-def edges(fmt, eps):
+def edges(fmt: Format, eps: Any) -> dict[str, Any]:
     """Return {name of a region: the least magnitude in it}, ascending for tiny <= eps <= max / 4, without NaN."""
     tiny, eps = fmt.tiny, Fraction(eps)
     isqrt = lambda k: math.isqrt(k << 400)
@@ -108,7 +109,7 @@ def edges(fmt, eps):
     }
 
 
-def region(g, fmt, eps):
+def region(g: Any, fmt: Format, eps: Any) -> str:
     """Return the name of the region in which `g` lies.
 
     Examples
@@ -125,8 +126,16 @@ def region(g, fmt, eps):
 
 # %% ../../nbs/12_error_analysis.ipynb #c16
 def gradient_bounds(
-    step, theta, carried, m, form, *, weight_decay=0, grad_clip_norm=None, grad_clip_value=None
-):
+    step: Step,
+    theta: list[Any],
+    carried: list[Any],
+    m: Machine,
+    form: str,
+    *,
+    weight_decay: Any = 0,
+    grad_clip_norm: Any = None,
+    grad_clip_value: Any = None,
+) -> tuple[list[Any], list[Any], list[Any]]:
     """Bound the errors of G1, G2, G3, given the exact `step` and the errors `carried` by theta."""
     u, eta, zero = m.u, m.eta, [mp.zero] * len(step.g)
     by_norm = by_value = decayed = zero
@@ -164,12 +173,14 @@ def gradient_bounds(
     return by_norm, by_value, decayed
 
 # %% ../../nbs/12_error_analysis.ipynb #c18
-def square_bound(x, a, m):
+def square_bound(x: Any, a: Any, m: Machine) -> Any:
     """Bound the error of x * x where `x` has the error `a`."""
     return (2 * x + a) * a + m.u * (x + a) ** 2 + m.eta
 
 
-def average_bound(old, new, old_error, new_error, *, rho, m, form, traced=False):
+def average_bound(
+    old: Any, new: Any, old_error: Any, new_error: Any, *, rho: Any, m: Machine, form: str, traced: bool = False
+) -> Any:
     """Bound the error of rho old + (1 - rho) new where `old` and the square `new` have the errors given."""
     inherited = rho * old_error + (1 - rho) * new_error
     before, square = old + old_error, new + new_error
@@ -180,7 +191,7 @@ def average_bound(old, new, old_error, new_error, *, rho, m, form, traced=False)
     return inherited + gamma(6, m.u) * max(before, square) + 4 * m.eta * (1 + gamma(6, m.u))
 
 # %% ../../nbs/12_error_analysis.ipynb #c26
-def ratio_range(top, bottom, errors, eps, m, k):
+def ratio_range(top: Any, bottom: Any, errors: tuple[Any, Any], eps: Any, m: Machine, k: float) -> tuple[Any, Any]:
     """Bound the computed (E[Delta2] + eps) / (E[g2] + eps) from below and above; `k` roundings follow the sums."""
     up, down = (1 + m.u) * (1 + m.u), (1 - m.u) * (1 - m.u)
     a, b = errors[0] + m.eta, errors[1]
@@ -191,12 +202,14 @@ def ratio_range(top, bottom, errors, eps, m, k):
     return low * (1 - gamma(k, m.u)), high * (1 + gamma(k, m.u))
 
 
-def distance(x, low, high):
+def distance(x: Any, low: Any, high: Any) -> Any:
     """Return how far `x` is from the farther end of an interval."""
     return np.maximum(high - x, x - low)
 
 
-def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
+def delta_bounds(
+    g: Any, e_g2: Any, e_delta2: Any, a: Any, errors: tuple[Any, Any], *, eps: Any, m: Machine, form: str
+) -> tuple[Any, Any]:
     """Bound the errors of Delta and of Delta^2: `a` is the error of g, `errors` those of E[Delta2] and E[g2]."""
     a, delta2 = a + m.eta, (e_delta2 + eps) / (e_g2 + eps) * g * g
     smaller, larger = np.maximum(g - a, 0), g + a
@@ -217,7 +230,9 @@ def delta_bounds(g, e_g2, e_delta2, a, errors, *, eps, m, form):
     return delta, distance(delta2, low, high) + 3 * m.eta
 
 # %% ../../nbs/12_error_analysis.ipynb #c28
-def theta_bound(theta, delta, carried, a, *, lr, m, stored=None):
+def theta_bound(
+    theta: Any, delta: Any, carried: Any, a: Any, *, lr: Any, m: Machine, stored: Machine | None = None
+) -> Any:
     """Bound the error of E4 if theta_{t-1} has error `carried` and Delta has `a`; `stored` is a narrower machine."""
     moved = abs(delta) + a
     before_sum = carried + lr * a + gamma(2, m.u) * lr * moved + (2 + lr + moved) * m.eta
@@ -226,23 +241,23 @@ def theta_bound(theta, delta, carried, a, *, lr, m, stored=None):
 
 # %% ../../nbs/12_error_analysis.ipynb #c30
 def bounds(
-    step,
-    theta,
-    e_g2,
-    e_delta2,
+    step: Step,
+    theta: Any,
+    e_g2: Any,
+    e_delta2: Any,
     *,
-    fmt,
-    form=ANY,
-    carried=None,
-    lr=1,
-    rho,
-    eps,
-    largest=None,
-    stored=None,
-    m=None,
-    traced=False,
-    **clips_and_decay,
-):
+    fmt: Format,
+    form: str = ANY,
+    carried: Step | None = None,
+    lr: Any = 1,
+    rho: Any,
+    eps: Any,
+    largest: Any = None,
+    stored: Format | None = None,
+    m: Machine | None = None,
+    traced: bool = False,
+    **clips_and_decay: Any,
+) -> Step:
     """Bound the error of every field of an exact `step` that was taken from `theta, e_g2, e_delta2`.
 
     Parameters
@@ -272,7 +287,7 @@ def bounds(
         Absolute error bounds.
     """
     m = m or machine(fmt)
-    stored = stored and machine(stored)
+    narrow = None if stored is None else machine(stored)
     lr, rho, eps = (exact(x)[0] for x in (lr, rho, eps))
     zero = [mp.zero] * len(theta)
     carried = carried or Step(*[zero] * 8)
@@ -292,7 +307,7 @@ def bounds(
         out.e_delta2.append(average_bound(e_delta2[i], step.delta[i] ** 2, before, b2, **options))
         out.theta.append(
             theta_bound(
-                step.theta[i], step.delta[i], carried.theta[i], b, lr=lr, m=m, stored=stored
+                step.theta[i], step.delta[i], carried.theta[i], b, lr=lr, m=m, stored=narrow
             )
         )
     return out

@@ -7,32 +7,35 @@ __all__ = ['CONTEXT', 'Step', 'exact', 'largest_root', 'step', 'walk']
 
 # %% ../../nbs/11_oracle.ipynb #c3
 import math
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
+
+from .ulp import Format
 
 # %% ../../nbs/11_oracle.ipynb #c5
 class Step(NamedTuple):
     """What a step computes, in the order of the data flow: lists, with all parameters end to end."""
 
-    g: list  # the gradient, as given
-    clipped_norm: list  # after G1
-    clipped_value: list  # after G2
-    decayed: list  # after G3
-    e_g2: list  # after E1: E[g2]_t
-    delta: list  # after E2: Delta_t, without lr
-    e_delta2: list  # after E3: E[Delta2]_t
-    theta: list  # after E4: theta_t
+    g: list[Any]  # the gradient, as given
+    clipped_norm: list[Any]  # after G1
+    clipped_value: list[Any]  # after G2
+    decayed: list[Any]  # after G3
+    e_g2: list[Any]  # after E1: E[g2]_t
+    delta: list[Any]  # after E2: Delta_t, without lr
+    e_delta2: list[Any]  # after E3: E[Delta2]_t
+    theta: list[Any]  # after E4: theta_t
 
 # %% ../../nbs/11_oracle.ipynb #c7
 CONTEXT = mpmath.MPContext()
 CONTEXT.prec = 400
 
 # %% ../../nbs/11_oracle.ipynb #c8
-def exact(x):
+def exact(x: Any) -> list[Any]:
     """Return the numbers in `x` as a flat list of mpf. Only Fractions are rounded, to 400 bits.
 
     Parameters
@@ -61,7 +64,7 @@ def exact(x):
     return [CONTEXT.mpf(number) for number in np.ravel(x).tolist()]
 
 # %% ../../nbs/11_oracle.ipynb #c11
-def largest_root(fmt):
+def largest_root(fmt: Format) -> Fraction:
     """Return the largest number of the format `fmt` whose square does not overflow (clause X1).
 
     Examples
@@ -73,12 +76,12 @@ def largest_root(fmt):
     return (1 - fmt.u) * Fraction(2) ** ((fmt.emax + 1) // 2)
 
 # %% ../../nbs/11_oracle.ipynb #c12
-def clip(x, v):
+def clip(x: Any, v: Any) -> Any:
     """Return min(max(x, -v), v); a NaN stays NaN."""
     return min(max(x, -v), v)
 
 
-def saturate(x, largest):
+def saturate(x: Any, largest: Any) -> Any:
     """X1: a finite `x` beyond `largest` counts as `largest`; infinity and NaN stay."""
     return clip(x, largest) if abs(x) < math.inf else x
 
@@ -87,20 +90,20 @@ pairs = partial(zip, strict=True)  # lists that differ in length raise
 
 # %% ../../nbs/11_oracle.ipynb #c13
 def step(
-    theta,
-    g,
-    e_g2,
-    e_delta2,
+    theta: Any,
+    g: Any,
+    e_g2: Any,
+    e_delta2: Any,
     *,
-    lr=1,
-    rho,
-    eps,
-    weight_decay=0,
-    grad_clip_norm=None,
-    grad_clip_value=None,
-    largest=None,
-    sqrt=None,
-):
+    lr: Any = 1,
+    rho: Any,
+    eps: Any,
+    weight_decay: Any = 0,
+    grad_clip_norm: Any = None,
+    grad_clip_value: Any = None,
+    largest: Any = None,
+    sqrt: Callable[[Any], Any] | None = None,
+) -> Step:
     """Return the `Step` that Adadelta takes from a state: clauses G1 to G4, E1 to E4 and X1.
 
     Parameters
@@ -132,7 +135,7 @@ def step(
     >>> float(step(4, 8, 0, 0, rho=0.625, eps=1).delta[0])
     -1.6
     """
-    options = lr, rho, eps, weight_decay, grad_clip_norm, grad_clip_value, largest
+    options: Iterable[Any] = (lr, rho, eps, weight_decay, grad_clip_norm, grad_clip_value, largest)
     if sqrt is None:
         theta, g, e_g2, e_delta2 = (exact(x) for x in (theta, g, e_g2, e_delta2))
         options = (x if x is None else exact(x)[0] for x in options)
@@ -154,7 +157,7 @@ def step(
     return Step(list(g), clipped_norm, clipped_value, decayed, e_g2, delta, e_delta2, theta)
 
 # %% ../../nbs/11_oracle.ipynb #c14
-def walk(theta, gradients, **options):
+def walk(theta: Any, gradients: Iterable[Any], **options: Any) -> list[Step]:
     """Return the steps from `theta`, with empty accumulators (clause S2), along `gradients`.
 
     `theta`, each gradient and the options are as in `step`.

@@ -9,7 +9,8 @@ __all__ = ['LIMITS', 'ROUNDED', 'NARROW', 'ROUGH', 'WHOLE', 'Kernel', 'kernels',
 # %% ../../nbs/13_ptx.ipynb #p3
 import re
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,11 @@ import numpy as np
 class Kernel(NamedTuple):
     """A function that a GPU runs on each thread: the names of the arrays that its parameters point to, and its instructions."""
 
-    operands: list
-    code: list
+    operands: list[str]
+    code: list[list[str]]
 
 
-def kernels(text):
+def kernels(text: str) -> dict[str, Kernel]:
     """Return {name: Kernel} of a PTX file. Its head may say which arrays the `operands` are; later parameters are new results."""
     head = re.search(r"^// operands: (.*)$", text, re.M)
     found = {}
@@ -31,7 +32,7 @@ def kernels(text):
     return found
 
 
-def arithmetic(text):
+def arithmetic(text: str) -> dict[str, int]:
     """Count the arithmetic instructions on floating-point numbers in a PTX file."""
     names = "abs|add|cvt|div|ex2|fma|lg2|mad|max|min|mul|neg|rcp|rsqrt|sqrt|sub"
     return dict(Counter(re.findall(rf"^\t(?:@!?%p\d+ )?((?:{names})\S*\.[b]?f\d\S*)", text, re.M)).most_common())
@@ -43,7 +44,7 @@ LIMITS = {  # by how much an instruction may miss: in ulps of its result, or rel
 }
 
 
-def around(y, op):
+def around(y: Any, op: str) -> tuple[Any, Any]:
     """Return the least and the greatest number that `op` may give where `y`, in double precision, is right."""
     ulps, relative = LIMITS[op]
     with np.errstate(all="ignore"):
@@ -57,7 +58,7 @@ def around(y, op):
     return np.where(certain, y.astype(np.float32), low), np.where(certain, y.astype(np.float32), high)
 
 # %% ../../nbs/13_ptx.ipynb #p13
-def rounded(f, *xs):
+def rounded(f: Callable[..., Any], *xs: Any) -> tuple[Any, Any]:
     """Return the interval of `f`, which rises or falls in each of its arguments, over the intervals `xs`: from its corners."""
     with np.errstate(all="ignore"):
         corners = [f(*(x[i >> k & 1] for k, x in enumerate(xs))) for i in range(2 ** len(xs))]
@@ -67,13 +68,13 @@ def rounded(f, *xs):
     return low, high
 
 
-def magnitude(x):
+def magnitude(x: tuple[Any, Any]) -> tuple[Any, Any]:
     """Return the interval of the absolute value."""
     low, high = x
     return np.where(low > 0, low, np.where(high < 0, -high, np.abs(low) * 0)), np.maximum(np.abs(low), np.abs(high))
 
 
-def to_bfloat16(x):
+def to_bfloat16(x: Any) -> Any:
     """Round single precision to bfloat16, ties to even, and return it in single precision."""
     bits = np.asarray(x, np.float32).view(np.uint32)
     near = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
@@ -84,7 +85,7 @@ ROUNDED = {"add.rn": np.add, "sub.rn": np.subtract, "mul.rn": np.multiply, "div.
 ROUNDED |= {"max": np.fmax, "max.NaN": np.maximum, "min": np.fmin, "min.NaN": np.minimum}
 NARROW = {"cvt.rn.bf16x2.f32": to_bfloat16, "cvt.rn.f16x2.f32": lambda x: x.astype(np.float16).astype(np.float32)}
 ROUGH = {"div.full.f32": np.divide, "sqrt.approx.f32": np.sqrt}
-WHOLE = {"add": np.add, "sub": np.subtract, "and": np.bitwise_and, "or": np.bitwise_or, "shl": np.left_shift}
+WHOLE: dict[str, Callable[..., Any]] = {"add": np.add, "sub": np.subtract, "and": np.bitwise_and, "or": np.bitwise_or, "shl": np.left_shift}
 WHOLE |= {"mul.wide": np.multiply, "shr": lambda x, n: (x.view(f"u{x.itemsize}") >> n.astype(f"u{x.itemsize}")).view(x.dtype)}
 
 # %% ../../nbs/13_ptx.ipynb #p15
@@ -92,14 +93,14 @@ class NothingClaimed(Exception):
     """The kernel does what the reader does not know, or what has no single answer for an interval."""
 
 
-def bits(x):
+def bits(x: tuple[Any, Any]) -> tuple[Any, ...]:
     """Return the interval of the bits of numbers."""
     if np.any((x[0] != x[1]) & ~(x[0] > 0) & ~np.isnan(x[0])):
         raise NothingClaimed("the bits of an interval that is not positive are asked for")
     return tuple(end.view(f"i{end.itemsize}") for end in x)
 
 
-def masked(x, mask):
+def masked(x: tuple[Any, Any], mask: tuple[Any, Any]) -> tuple[Any, Any]:
     """Return the interval of `x` & `mask`."""
     last = mask[0] & -mask[0]
     drops_from_the_right = (mask[0] + last) & (mask[0] + last - 1) == 0
@@ -108,9 +109,9 @@ def masked(x, mask):
     return rounded(np.bitwise_and, x, mask)
 
 
-def compare(op, a, b):
+def compare(op: str, a: Any, b: Any) -> Any:
     """Return a predicate that is the same for the whole of the intervals `a` and `b`."""
-    f = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "lt": np.less, "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
+    f: dict[str, Callable[..., Any]] = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "lt": np.less, "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
     answers = [f[op](x, y) for x in a for y in b]
     meet = (a[0] <= b[1]) & (b[0] <= a[1]) & ~((a[0] == a[1]) & (b[0] == b[1]))  # and then == may be anything between
     same = np.all([x == answers[0] for x in answers], axis=0) & ~(meet & (op in ("eq", "ne")))
@@ -122,11 +123,12 @@ def compare(op, a, b):
 class Thread:
     """The registers of a thread, for many threads at once, while a kernel is read."""
 
-    def __init__(self, kernel, arrays, exactly):
+    def __init__(self, kernel: Kernel, arrays: Mapping[str, Any], exactly: bool) -> None:
         self.kernel, self.arrays, self.exactly = kernel, arrays, exactly
-        self.registers, self.stored = {}, {}
+        self.registers: dict[str, Any] = {}
+        self.stored: dict[int, dict[int, Any]] = {}
 
-    def get(self, name, kind):
+    def get(self, name: str, kind: str) -> Any:
         """Return the interval that `name`, a register or a constant, holds: of numbers, or of bits."""
         if name.startswith("0f") or name.startswith("0d"):
             x = np.frombuffer(bytes.fromhex(name[2:]), ">f4" if name[1] == "f" else ">f8").astype(f"f{len(name) // 2 - 1}")
@@ -138,19 +140,19 @@ class Thread:
             return tuple(end.view(f"f{end.itemsize}") for end in x)
         return bits(x) if x[0].dtype.kind == "f" else x
 
-    def place(self, address, op):
+    def place(self, address: str, op: str) -> tuple[int, int]:
         """Return the number of a parameter and, in it, that of the first element that `address` points to."""
         base, _, offset = address.strip("[]").partition("+")
         return self.registers[base], int(offset or 0) * 8 // int(op.rsplit(".b")[-1])
 
-    def load(self, op, target, address):
+    def load(self, op: str, target: str, address: str) -> None:
         """Read numbers of an array into the registers of `target`."""
         at, first = self.place(address, op)
         rows = self.arrays[self.kernel.operands[at]]
         for k, name in enumerate(re.findall(r"%\w+", target), first):
             self.registers[name] = (rows[k], rows[k])
 
-    def store(self, op, address, source):
+    def store(self, op: str, address: str, source: str) -> None:
         """Keep what the registers of `source` hold as results."""
         at, first = self.place(address, op)
         values = [self.registers[name] for name in re.findall(r"%\w+", source)]
@@ -158,7 +160,7 @@ class Thread:
         self.stored.setdefault(at, {}).update(enumerate(values, first))
 
 # %% ../../nbs/13_ptx.ipynb #p18
-def do(thread, op, target, *sources):
+def do(thread: Thread, op: str, target: str, *sources: str) -> Any:
     """Let the `thread` carry out one instruction that computes, and return what its target then holds."""
     family, kind = op.rpartition(".")[0], op.rpartition(".")[2]
     known = [thread.registers.get(x) for x in sources]
@@ -181,7 +183,7 @@ def do(thread, op, target, *sources):
         return around(wide[0], op)[0], around(wide[1], op)[1]
     if op in NARROW:
         return [tuple(map(NARROW[op], x)) for x in reversed(xs)]  # the second one is the lower half
-    simple = {
+    simple: dict[str, Callable[..., Any]] = {
         "abs": magnitude,
         "neg": lambda x: (-x[1], -x[0]),
         "mov": lambda x: x,
@@ -194,20 +196,21 @@ def do(thread, op, target, *sources):
     return simple[family](*xs)
 
 # %% ../../nbs/13_ptx.ipynb #p19
-def run(kernel, arrays, exactly=False):
+def run(kernel: Kernel, arrays: Mapping[str, Any], exactly: bool = False) -> dict[str, tuple[Any, Any]]:
     """Return {name of a result: (least, greatest)} of what any conforming GPU may store.
 
     `arrays` are rows of numbers: for each name as many rows as a thread reads. `exactly`: as if division and root were
     correctly rounded. Raise :class:`NothingClaimed` where the kernel does what the reader does not know.
     """
-    thread, results = Thread(kernel, arrays, exactly), {}
+    thread = Thread(kernel, arrays, exactly)
+    results: dict[str, Any] = {}
     thread.registers |= dict.fromkeys(("%ctaid.x", "%tid.x"), (np.zeros(1, np.int32),) * 2)
     for op, *rest in kernel.code:
         if op == "ret" or op.startswith("griddepcontrol"):
             continue
         target, *sources = (x.strip() for x in re.split(r",(?![^{]*\})", rest[0]))
         if op.startswith("ld.param"):
-            thread.registers[target] = int(re.search(r"param_(\d+)\]", sources[0])[1])
+            thread.registers[target] = int(sources[0].partition("param_")[2].rstrip("]"))
         elif op.startswith("ld.global"):
             thread.load(op, target, sources[0])
         elif op.startswith("st.global"):

@@ -9,6 +9,7 @@ __all__ = ['float16', 'bfloat16', 'float32', 'float64', 'FORMATS', 'Format', 'fr
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 # %% ../../nbs/10_ulp.ipynb #c5
 @dataclass(frozen=True)
@@ -36,22 +37,22 @@ class Format:
     emax: int
 
     @property
-    def u(self):
+    def u(self) -> Fraction:
         """Unit roundoff: the largest relative error of one rounding."""
         return Fraction(1, 2**self.p)
 
     @property
-    def max(self):
+    def max(self) -> Fraction:
         """The largest finite number."""
         return (2 - 2 * self.u) * Fraction(2) ** self.emax
 
     @property
-    def tiny(self):
+    def tiny(self) -> Fraction:
         """The smallest positive normal number."""
         return Fraction(2) ** self.emin
 
     @property
-    def smallest(self):
+    def smallest(self) -> Fraction:
         """The smallest positive number, a subnormal one."""
         return 2 * self.u * self.tiny
 
@@ -63,12 +64,12 @@ float64 = Format("float64", 53, -1022, 1023)
 FORMATS = {fmt.name: fmt for fmt in (float16, bfloat16, float32, float64)}
 
 # %% ../../nbs/10_ulp.ipynb #c9
-def finite(x):
+def finite(x: Any) -> bool:
     """Say whether the number `x`, of any kind, is neither infinite nor NaN."""
     return -math.inf < x < math.inf
 
 # %% ../../nbs/10_ulp.ipynb #c10
-def fraction(x):
+def fraction(x: Any) -> Fraction:
     """Return the exact value of `x`.
 
     Parameters
@@ -99,7 +100,7 @@ def fraction(x):
     return Fraction(*x.as_integer_ratio())
 
 # %% ../../nbs/10_ulp.ipynb #c13
-def ulp(x, fmt):
+def ulp(x: Any, fmt: Format) -> Fraction:
     """Return the spacing of `fmt` around the exact value `x`.
 
     It is never less than that of the subnormal numbers. Beyond the largest finite number it keeps
@@ -128,7 +129,7 @@ def ulp(x, fmt):
     return Fraction(2) ** (e - fmt.p + 1)
 
 # %% ../../nbs/10_ulp.ipynb #c18
-def round_to(x, fmt):
+def round_to(x: Any, fmt: Format) -> Fraction | float:
     """Round `x` to `fmt`, once: to the nearest number, and from the middle of two to the even one.
 
     Parameters
@@ -154,7 +155,7 @@ def round_to(x, fmt):
     return r if abs(r) <= fmt.max else math.inf if r > 0 else -math.inf
 
 # %% ../../nbs/10_ulp.ipynb #c25
-def ulps(got, exact, fmt):
+def ulps(got: Any, exact: Any, fmt: Format) -> Fraction | float:
     """Return how far `got` is from `exact`, in ulps of `exact`: at most 1/2 if correctly rounded.
 
     A zero has no sign here. NaN is 0 ulps from NaN. An infinite `got` is 0 ulps from the same

@@ -22,6 +22,8 @@ TAGS = {  # the hidden cells run too: later ones may need them
     "code-fold: true": "hide-input",
     "eval: false": "skip-execution",
 }
+LONG = 38  # lines, but for docstrings: a longer cell of the package is folded
+DOCSTRING = re.compile(r'r?""".*?"""', re.S)
 FIGURE = re.compile(r"!\[[^\]]*\]\(\.\./docs/(_static/[\w-]+\.svg)\)")
 DRAWING = r"```{raw} html\n:file: \1\n```"
 PLAYGROUND = (  # the picture, for readers without scripts, in what a script makes a playground
@@ -34,15 +36,18 @@ ENTRY = re.compile(r"^([\w*-]+)$", re.M)  # a line of a toctree that names pages
 
 def split(source):
     """Return the metadata that the leading directives of `source` stand for, and the lines below them."""
-    lines, tags, figure = source.splitlines(), set(), {}
+    lines, tags, figure, exported = source.splitlines(), set(), {}, False
     while lines and (match := DIRECTIVE.match(lines[0])):
         name, value = match.groups()
         if name == "fig-cap":
             figure["figure"] = {"caption": value}
         elif name == "fig-alt":
             figure["image"] = {"alt": value}
+        exported |= name == "export"
         tags.add(TAGS.get(name if name in TAGS else f"{name}: {value}".lower()))
         del lines[0]
+    if exported and len(DOCSTRING.sub("", "\n".join(lines)).splitlines()) > LONG:
+        tags.add(TAGS["code-fold: true"])
     metadata = {"tags": sorted(tags - {None})} | ({"mystnb": figure} if figure else {})
     return metadata, "\n".join(lines).strip("\n")
 
