@@ -441,7 +441,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
             raise ValueError("no parameters: call register_trainable_weights() before update().")
         now, layouts = self._read()
         theta, g = now.leaves, gradients(now, self.param_states.keys_under, grads)
-        options, decays, _ = self._options.value
+        options, decays, _ = self._options.parts
         groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
         check_whole(g, self.options, skip)

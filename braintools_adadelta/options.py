@@ -44,4 +44,4 @@ def nonfinite_policy(doc):
     def put(self, value):
         self._options.put("nonfinite", self.step_count.value, nonfinite=check_nonfinite(value))
 
-    return property(lambda self: self._options.value[2].nonfinite, put, doc=doc)
+    return property(lambda self: self._options.parts[2].nonfinite, put, doc=doc)

@@ -117,10 +117,9 @@ def write_all(writes, forgiven=()):
             state.value = value
 
 # %% ../nbs/05_1_states.ipynb #c9
-@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Static:
-    """A part of a State that shapes the program: a pytree without leaves, known when a function is compiled."""
+    """A part of a State that shapes the program, known when a function is compiled: the key of a dictionary in its value."""
 
     nonfinite: str
     registrations: int = 0  # so far: a new one may change what is registered, and in which group
@@ -138,35 +137,43 @@ def check_untraced(name, witness):
 class OptionState(OptimState):
     """The hyperparameters: exact ones in `exact`, and in its value what a compiled step takes.
 
-    That is the arrays of those that are common to all groups, the decay of each group, and the :class:`Static` part. They
-    are one State, because each State costs a compiled loop time. The arrays are at `place`, with the parameters.
+    That is the arrays of those that are common to all groups, and the decay of each group, under the :class:`Static` part.
+    They are one State, and plain containers, because each State and each class that is no container costs a compiled
+    loop time. The arrays are at `place`, with the parameters.
     """
 
     def __init__(self, exact, nonfinite):
-        value = as_arrays(exact), [as_decay(exact.weight_decay)], Static(nonfinite)
+        value = {Static(nonfinite): (as_arrays(exact), [as_decay(exact.weight_decay)])}
         super().__init__(value, exact=exact, place=None)
+
+    @property
+    def parts(self):
+        """Return the common arrays, the decays, and the static part."""
+        [(static, (common, decays))] = self.value.items()
+        return common, decays, static
 
     def put(self, name, witness, exact=None, **static):
         """Take other `exact` options, or another `static` part. `witness` is traced where a trace is on."""
         check_untraced(name, witness)
         self.exact = exact or self.exact
-        _, decays, before = self.value
+        _, decays, before = self.parts
         self.take(as_arrays(self.exact), decays, replace(before, **static))
 
     def put_decay(self, index, decay, witness):
         """Take another weight decay for the parameter group `index`."""
         check_untraced("weight_decay", witness)
-        common, decays, static = self.value
+        common, decays, static = self.parts
         self.take(common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static)
 
     def renew(self, decays):
         """Take note that other parameters are registered, and of all `decays`: another program is compiled for them."""
-        static = replace(self.value[2], registrations=self.value[2].registrations + 1)
+        _, _, before = self.parts
+        static = replace(before, registrations=before.registrations + 1)
         self.take(as_arrays(self.exact), [as_decay(decay) for decay in decays], static)
 
-    def take(self, *value):
+    def take(self, common, decays, static):
         """Take another value, and put it in its place."""
-        self.value = put(value, self.place)
+        self.value = put({static: (common, decays)}, self.place)
 
 # %% ../nbs/05_1_states.ipynb #c9s0
 def as_arrays(options):

@@ -86,7 +86,7 @@ def test_other_platforms_have_no_loop(platform, monkeypatch):
     monkeypatch.setattr(update, "is_for_blocks", is_large)
     update_all = update.compiled_for((), update.REUSING)
     text = jax.export.export(update_all, platforms=[platform])(**program()).mlir_module()
-    assert "stablehlo.while" not in text and "dynamic_slice" not in text and "stablehlo.rsqrt" in text
+    assert "stablehlo.while" not in text and "dynamic_slice" not in text and "stablehlo.divide" in text
 
 
 @pytest.mark.parametrize(
