@@ -124,7 +124,7 @@ def checksum_of(data, shared):
 
 def revive(data, shared, total=None):
     """Return the optimizer in `data`, with States of its own; from a file, only if its checksum is `total`."""
-    if total not in (None, checksum_of(data, shared)):
+    if total is not None and total != checksum_of(data, shared):
         raise ValueError(
             "the pickle of an optimizer is damaged: it is not what was saved, as its checksum says. Take another one."
         )

@@ -86,7 +86,7 @@ def loads_what_one_process_saved(optimizer):
     same(again.opt_state.value, optimizer.opt_state.value)
     assert again.opt_state.value.e_g2["w"].sharding == CUT
     state["opt_state"]["e_g2"]["w"][7] = -1  # on a device of process 1
-    shared = jax.tree.map(lambda x: jax.device_put(x, CUT) if np.ndim(x) else x, state)
+    shared = jax.tree.map(lambda x: jax.device_put(x, CUT) if np.shape(x) == (8,) else x, state)
     for damaged in (state, shared):
         with pytest.raises(ValueError, match="'e_g2.w' is not allowed: it is negative"):
             again.load_state_dict(damaged)

@@ -1,10 +1,13 @@
 """What can happen to checkpoints: a process killed while it saves, a full disk, bits flipped, files cut short."""
 
+import gc
+import inspect
 import logging
 import pickle
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import brainstate
@@ -185,6 +188,14 @@ def check_load(state):
 ORIGINAL = OTHER.state_dict()
 
 
+def close_coroutines():
+    """Close what Orbax leaves suspended when it fails: or pytest would hear of it at its end, and fail."""
+    for x in gc.get_objects():
+        if inspect.iscoroutine(x):
+            with suppress(Exception):
+                x.close()
+
+
 def msgpack_of(state, folder):
     braintools.file.msgpack_save(str(folder / "state"), state, verbose=False)
     return (folder / "state").read_bytes()
@@ -238,8 +249,10 @@ def test_a_damaged_orbax_directory_is_refused_or_the_accumulators_are_those_that
     try:
         state = checkpointer.restore(folder / "damaged", OTHER.state_dict())
     except Exception:  # Orbax has seen it
-        return
-    check_load(state)
+        state = None
+    close_coroutines()
+    if state is not None:
+        check_load(state)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -261,6 +274,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_found(tmp_path):
     )
     with pytest.raises(Exception, match="DATA_LOSS|FAILED_PRECONDITION|error while reading|is not allowed"):
         restore(manager)
+    close_coroutines()
     assert ours.step_count.value == 3
     manager.delete(2)
     restore(ocp.CheckpointManager(tmp_path / "saved"))
