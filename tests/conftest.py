@@ -9,6 +9,8 @@ import jax
 import platform_arithmetic
 import pytest
 
+collect_ignore = ["in_two_processes.py"]  # a script that starts as one of two processes when it is imported
+
 # ci gives the same examples in every run; nightly looks further and runs the slow tests too.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000, print_blob=True)
