@@ -156,7 +156,7 @@ HOW = {
     ("docs/results/accelerators.md", "XLA_FLAGS=--xla_backend_extra_options=-nvptx-prec-divf32=2,"
      "-nvvm-reflect-add=__CUDA_PREC_SQRT=1"): "flags of the compiler for a GPU, which is not here",
     ("docs/scale.md", '        jax.distributed.initialize(f"localhost:{port}", count, rank,'
-     " heartbeat_timeout_seconds=HEARTBEAT)"): QUOTED,
+     " heartbeat_timeout_seconds=heartbeat)"): QUOTED,
     ("docs/scale.md", "            manager.save(t, args=ocp.args.StandardSave(training.tree()))"): QUOTED,
     ("docs/scale.md", "        training.load(manager.restore(first,"
      " args=ocp.args.StandardRestore(training.tree())))"): QUOTED,
