@@ -39,7 +39,7 @@ scale: $(READY)  ## show layouts, ZeRO-1, and two processes of which one is kill
 	@$(BIN)/python -W ignore -c 'import orbax.checkpoint' 2>/dev/null || $(BIN)/pip install -qq -c constraints.txt orbax-checkpoint
 	@$(BIN)/python examples/processes.py --layout zero --folder build/processes
 
-test: style suite proof notebooks docs  ## run every check: the five below (`make -j2 test` runs two at a time)
+test: style suite proof docs  ## run every check: these four, of which docs executes the notebooks (`make -j2 test` runs two at a time)
 
 style: $(READY)  ## ruff, mypy, and whether package and README are what the notebooks say
 	$(call section,'style: ruff; types; package and README are what the notebooks say')
@@ -57,7 +57,7 @@ proof: $(READY)  ## run the tests of the oracle, the bounds and the kit
 	$(call section,'tests of the oracle and of the bounds and of the kit')
 	$(BIN)/pytest $(PROOF)
 
-notebooks: $(READY)  ## execute the notebooks
+notebooks: $(READY)  ## execute the notebooks, and build no site
 	$(call section,'notebooks: executed')
 	$(BIN)/nbdev_test --do_print
 
