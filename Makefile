@@ -39,7 +39,7 @@ scale: $(READY)  ## show layouts, ZeRO-1, and two processes of which one is kill
 	@$(BIN)/python -W ignore -c 'import orbax.checkpoint' 2>/dev/null || $(BIN)/pip install -qq -c constraints.txt orbax-checkpoint
 	@$(BIN)/python examples/processes.py --layout zero --folder build/processes
 
-test: style suite proof docs  ## run every check: these four, of which docs executes the notebooks (`make -j2 test` runs two at a time)
+test: style proof suite docs  ## run every check: these four, of which docs executes the notebooks (`make -j2 test` runs two at a time)
 
 style: $(READY)  ## ruff, mypy, and whether package and README are what the notebooks say
 	$(call section,'style: ruff; types; package and README are what the notebooks say')
