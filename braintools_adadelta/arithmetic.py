@@ -135,7 +135,7 @@ def norm(gs: list[Array], axes: Sequence[Any] = ()) -> Norm:
     scale = scale_to_one(largest(gs, axes))
     return Norm(lax.optimization_barrier(jnp.sqrt(jnp.sum(sums_of_squares(gs, scale, axes)))), scale)
 
-
+# %% ../nbs/02a_arithmetic.ipynb #a16b
 def across(collective: Callable[..., Array], xs: list[Array], axes: Sequence[Any]) -> list[Array]:
     """Return the scalars `xs`, each of one piece, as the `collective` makes them of all pieces along its `axes`."""
     return [collective(x, names) if names else x for x, names in zip(xs, axes or [()] * len(xs), strict=True)]

@@ -53,7 +53,7 @@ PLATFORMS: dict[str, Callable[[Format], dict[str, Any]]] = {  # what is known: m
     "nvidia_ieee": lambda fmt: {"flush": False},
 }
 
-
+# %% ../../nbs/12_error_analysis.ipynb #c11b
 def machine_of(platform: str, fmt: Format, number: Callable[[Any], Any] = mp.mpf) -> Machine:
     """Return the :class:`Machine` of a platform in the formats' working precision.
 
@@ -241,22 +241,9 @@ def theta_bound(
 
 # %% ../../nbs/12_error_analysis.ipynb #c30
 def bounds(
-    step: Step,
-    theta: Any,
-    e_g2: Any,
-    e_delta2: Any,
-    *,
-    fmt: Format,
-    form: str = ANY,
-    carried: Step | None = None,
-    lr: Any = 1,
-    rho: Any,
-    eps: Any,
-    largest: Any = None,
-    stored: Format | None = None,
-    m: Machine | None = None,
-    traced: bool = False,
-    **clips_and_decay: Any,
+    step: Step, theta: Any, e_g2: Any, e_delta2: Any, *,
+    fmt: Format, form: str = ANY, carried: Step | None = None, lr: Any = 1, rho: Any, eps: Any, largest: Any = None,
+    stored: Format | None = None, m: Machine | None = None, traced: bool = False, **clips_and_decay: Any,
 ) -> Step:
     """Bound the error of every field of an exact `step` that was taken from `theta, e_g2, e_delta2`.
 

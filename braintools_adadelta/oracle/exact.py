@@ -90,19 +90,9 @@ pairs = partial(zip, strict=True)  # lists that differ in length raise
 
 # %% ../../nbs/11_oracle.ipynb #c13
 def step(
-    theta: Any,
-    g: Any,
-    e_g2: Any,
-    e_delta2: Any,
-    *,
-    lr: Any = 1,
-    rho: Any,
-    eps: Any,
-    weight_decay: Any = 0,
-    grad_clip_norm: Any = None,
-    grad_clip_value: Any = None,
-    largest: Any = None,
-    sqrt: Callable[[Any], Any] | None = None,
+    theta: Any, g: Any, e_g2: Any, e_delta2: Any, *,
+    lr: Any = 1, rho: Any, eps: Any, weight_decay: Any = 0, grad_clip_norm: Any = None, grad_clip_value: Any = None,
+    largest: Any = None, sqrt: Callable[[Any], Any] | None = None,
 ) -> Step:
     """Return the `Step` that Adadelta takes from a state: clauses G1 to G4, E1 to E4 and X1.
 
