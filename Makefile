@@ -82,7 +82,7 @@ exhaustive: $(READY)  ## run all 2^32 float32 gradients from five states (a quar
 	$(BIN)/python tools/exhaustive.py
 	PYTHONPATH=tests $(BIN)/python tools/worst_cases.py
 
-mutants: $(READY)  ## change the package in one place at a time and see whether a test falls (about an hour)
+mutants: $(READY)  ## change the package in one place at a time and see whether a test falls (about an hour; goes on where it stopped)
 	$(BIN)/python tools/mutants.py
 
 docs: $(READY)  ## build the site (notebooks executed, warnings are errors) and print where it is

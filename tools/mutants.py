@@ -1,8 +1,10 @@
 """Does a test fail when one place of the package is wrong? Change each place in turn and run the tests.
 
-Each constant, operator, comparison, condition, negation and pair of arguments in the three modules that compute is
+Each constant, operator, comparison, condition, negation and pair of arguments in the modules that compute is
 changed in a copy of the module. The run prints each mutant that no test notices. tools/equivalent_mutants.txt must say
 why such a mutant does no harm, or the run fails. A mutant that is listed there is tried with the quick tests only.
+What was noticed is kept in build/mutants.json, and not tried again as long as the module is the same. So a run that was
+stopped goes on; --anew forgets it.
 (Ready-made tools change the files in place. Editable installs, generated modules and tests in subprocesses do not
 allow that here.)
 """
@@ -10,7 +12,9 @@ allow that here.)
 import argparse
 import ast
 import copy
+import hashlib
 import importlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -27,7 +31,7 @@ MODULES = "arithmetic", "equations", "transform", "leaf"
 FIRST = "worst_cases", "step", "transform", "exhaustive", "lowering"
 THEN = (
     "groups", "special_parameters", "registering", "updating", "hyperparameters", "learning_rate", "copying",
-    "donation_and_interruption", "cost", "properties", "interop", "checkpoints", "derivatives", "bounds",
+    "donation_and_interruption", "cost", "properties", "interop", "checkpoints", "derivatives", "bounds", "layouts",
 )  # fmt: skip
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
 OPERATORS = {
@@ -182,6 +186,24 @@ def survivors():
     return dict(zip(lines[::2], lines[1::2], strict=True))
 
 
+class Noticed(dict):
+    """{hash of the source of a mutant: the test that noticed it}, kept in a file."""
+
+    path = ROOT / "build/mutants.json"
+
+    def __init__(self, anew):
+        super().__init__(json.loads(self.path.read_text()) if self.path.exists() and not anew else {})
+
+    def add(self, mutant, test):
+        self[digest(mutant)] = test
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self, indent=1))
+
+
+def digest(mutant):
+    return hashlib.sha256(mutant[2].encode()).hexdigest()
+
+
 def without_line(name):
     return name.split(":")[0] + " " + name.partition(" ")[2]
 
@@ -203,6 +225,7 @@ def main():
     parser.add_argument("modules", nargs="*", default=MODULES, help=f"(default: {' '.join(MODULES)})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="(default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="print the mutants and do nothing")
+    parser.add_argument("--anew", action="store_true", help="forget what earlier runs have noticed")
     arguments = parser.parse_args()
     every = [(module, name, source) for module in arguments.modules for name, source in mutants(module)]
     if arguments.list:
@@ -211,7 +234,8 @@ def main():
     original = MODULES[0], "", (ROOT / f"braintools_adadelta/{MODULES[0]}.py").read_text()
     for package in LOADED:
         importlib.import_module(package)
-    known, alive, dead = survivors(), [*every, original], {}
+    known, noticed = survivors(), Noticed(arguments.anew)
+    alive = [*(mutant for mutant in every if digest(mutant) not in noticed), original]
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for tests in FIRST, THEN:
             listed = [mutant for mutant in alive if tests is THEN and without_line(mutant[1]) in known]
@@ -225,10 +249,11 @@ def main():
                 elif mutant is original or not mutant[1]:
                     raise SystemExit(f"{test} fails without any mutant")
                 else:
-                    dead[mutant[1]] = test
+                    noticed.add(mutant, test)
     alive = sorted(name for _, name, _ in alive if name)
+    dead = len(every) - len(alive)
     reason = lambda name: known.get(without_line(name), "NO REASON IS GIVEN IN tools/equivalent_mutants.txt")
-    print(f"{len(dead)} of {len(every)} mutants are noticed; alive:")
+    print(f"{dead} of {len(every)} mutants are noticed; alive:")
     for name in alive:
         print(f"  {name}\n      {reason(name)}")
     if any(without_line(name) not in known for name in alive):
@@ -236,7 +261,7 @@ def main():
     if tuple(arguments.modules) == MODULES:
         cell = lambda text: text.replace("|", "\\|")
         rows = "\n".join(f"| `{cell(without_line(name))}` | {cell(reason(name))} |" for name in alive)
-        counts = {"total": len(every), "killed": len(dead), "alive": len(alive)}
+        counts = {"total": len(every), "killed": dead, "alive": len(alive)}
         page = PAGE.format(modules=", ".join(f"`{module}`" for module in MODULES), rows=rows, **counts)
         (ROOT / "docs/results/mutants.md").write_text(page)
 
