@@ -11,7 +11,7 @@ import numpy as np
 
 from .leaf import bare, is_quantity
 from .names import keys_of, like, name_of
-from .saving import leaves_by_name, plain, with_leaves
+from .saving import leaves_by_name, plain, snapshot, with_leaves
 
 if TYPE_CHECKING:
     from .optimizer import Adadelta
@@ -22,15 +22,14 @@ __all__ = ["from_optax", "from_torch", "to_braintools", "to_optax", "to_torch"]
 def _trees(optimizer: "Adadelta") -> dict[str, Any]:
     """Return {field: {name: tree}}: the accumulators, each built as the value of its parameter is."""
     values = {name: state.value for name, state in optimizer.param_states.items()}
-    saved = optimizer.state_dict()["opt_state"]
+    saved = snapshot(optimizer)["opt_state"]
     return {field: with_leaves(values, tree) for field, tree in saved.items()}
 
 
 def _load(optimizer: "Adadelta", e_g2: Any, e_delta2: Any, step_count: int) -> None:
     """Load accumulators by name. What does not fit is refused, and nothing is changed."""
     memory = {"e_g2": leaves_by_name(plain(e_g2)), "e_delta2": leaves_by_name(plain(e_delta2))}
-    state = optimizer.state_dict() | {"opt_state": memory, "step_count": step_count}
-    state.pop("checksum", None)  # that of the accumulators before
+    state = snapshot(optimizer) | {"opt_state": memory, "step_count": step_count}
     del state["lr_scheduler"]  # what is read at the step count is read at the new one
     optimizer.load_state_dict(state)
 
@@ -91,7 +90,7 @@ def to_torch(optimizer: "Adadelta", state_dict: dict[str, Any], names: list[str]
     """
     import torch
 
-    memory = {field: leaves_by_name(plain(tree)) for field, tree in optimizer.state_dict()["opt_state"].items()}
+    memory = {field: leaves_by_name(plain(tree)) for field, tree in snapshot(optimizer)["opt_state"].items()}
     tensor = lambda field, name: torch.from_numpy(np.array(memory[field][name]))
     step = float(optimizer.step_count.value)
     state = {
@@ -134,7 +133,7 @@ def to_braintools(optimizer: "Adadelta", state_dict: dict[str, Any]) -> dict[str
     """
     if len(optimizer.param_groups) > 1:
         raise ValueError("the optimizer has added groups: braintools would train them by Adam, which has other memory.")
-    saved = optimizer.state_dict()
+    saved = snapshot(optimizer)
     memory = {"e_g": leaves_by_name(plain(saved["opt_state"]["e_g2"])), "e_x": leaves_by_name(plain(saved["opt_state"]["e_delta2"]))}
 
     def leaf(path: Any, old: Any) -> Any:

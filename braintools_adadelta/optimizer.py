@@ -444,7 +444,7 @@ class Adadelta(Copyable, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         options, decays, _ = self._options.parts
         groups, lrs = self._rates(now)
         skip = self.nonfinite == "skip"
-        check_whole(g, self.options, skip)
+        check_whole(g, options, skip)
         # Only what may change is touched: each State costs a compiled loop time.
         counters = [self.step_count, self.skipped_steps][: 1 + skip]
         counts = [state.value for state in counters]

@@ -1,8 +1,6 @@
 """Checkpoints: a run resumes bit by bit, what is refused and why, Trainer, Orbax, a process killed while it saves."""
 
 import pickle
-import subprocess
-import sys
 from importlib.metadata import version
 
 import brainstate
@@ -632,59 +630,3 @@ def test_nothing_is_looked_at_without_need(monkeypatch):
     ours.opt_state.value = ours.opt_state.value
     ours.update(GRADS), ours.update(GRADS)
     assert len(looks) == 1
-
-
-# ------------------------------------------------------------------------------------------------ killed while saving
-
-SAVING = """
-import os, random, signal, sys, time, warnings
-warnings.simplefilter("ignore")
-import brainstate, braintools, jax, jax.numpy as jnp, numpy as np
-from braintools_adadelta import Adadelta
-
-def train(path, last, ready=None):
-    w = brainstate.ParamState(jnp.arange(2000.0))
-    optimizer = Adadelta(rho=0.9, eps=1.0).register_trainable_weights({"w": w})
-    if os.path.exists(path):
-        state = braintools.file.msgpack_load(path, verbose=False)
-        w.value = jnp.asarray(state["w"])
-        optimizer.load_state_dict(state["optimizer"])
-    while int(optimizer.step_count.value) < last:
-        optimizer.update({"w": jnp.sin(w.value + optimizer.step_count.value)})
-        if ready:
-            os.write(ready, b"x")
-        state = {"w": w.value, "optimizer": optimizer.state_dict()}
-        braintools.file.msgpack_save(path + ".new", state, verbose=False)
-        os.replace(path + ".new", path)
-    os.write(1, np.asarray(w.value).tobytes().hex().encode() + b" ")
-
-def child(*arguments):  # forked before JAX starts anything: imports are all that they share
-    pid = os.fork()
-    if not pid:
-        train(*arguments)
-        os._exit(0)
-    return pid
-
-folder, rng, killed = sys.argv[1], random.Random(0), 0
-path = folder + "/killed"
-for _ in range(10):
-    heard, ready = os.pipe()
-    pid = child(path, 10**9, ready)
-    os.read(heard, 1), os.read(heard, 1)  # it has saved once
-    time.sleep(rng.uniform(0, 0.1))
-    os.kill(pid, signal.SIGKILL)
-    killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-steps = int(braintools.file.msgpack_load(path, verbose=False)["optimizer"]["step_count"])
-for name in ("killed", "straight"):
-    os.waitpid(child(folder + "/" + name, steps + 3), 0)
-print(killed, steps)
-"""
-
-
-def test_killed_while_saving_it_resumes_as_if_nothing_had_happened(tmp_path):
-    """Ten kills at random moments. Written beside and renamed, the checkpoint is always whole."""
-    command = [sys.executable, "-W", "ignore", "-c", SAVING, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    resumed, straight, killed, steps = done.stdout.split()
-    assert resumed == straight and len(straight) == 2000 * 8 and killed == "10" and int(steps) > 10

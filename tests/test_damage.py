@@ -22,34 +22,64 @@ from hypothesis import strategies as st
 
 from braintools_adadelta import Adadelta
 
-# ------------------------------------------------------------------------------------------------ killed while saving
-
-TRAINING = """
-import os, random, signal, sys, time, warnings
+KEEPING = """
+import os, random, resource, signal, sys, time, warnings
 warnings.simplefilter("ignore")
-import brainstate, jax, jax.numpy as jnp, numpy as np
-import orbax.checkpoint as ocp
+import brainstate, braintools, jax, jax.numpy as jnp, numpy as np
 from braintools_adadelta import Adadelta
 
-def train(folder, last, ready=None):
+how, folder, *others = sys.argv[1:]
+if how == "Orbax":
+    import orbax.checkpoint as ocp
+
+def keeper(path):
+    # Return save(step, tree), what waits for it, and restore(tree), which gives None where nothing was saved.
+    if how == "msgpack":  # written beside and renamed
+        def save(step, tree):
+            braintools.file.msgpack_save(path + ".new", tree, verbose=False)
+            os.replace(path + ".new", path)
+        load = lambda _: braintools.file.msgpack_load(path, verbose=False) if os.path.exists(path) else None
+        return save, lambda: None, load
+    manager = ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(max_to_keep=2))
+    save = lambda step, tree: manager.save(step, args=ocp.args.StandardSave(tree))
+    def restore(tree):
+        step = manager.latest_step()
+        return None if step is None else manager.restore(step, args=ocp.args.StandardRestore(tree))
+    return save, manager.wait_until_finished, restore
+"""
+
+
+def run(script, *arguments):
+    """Run a script that keeps checkpoints in the way that the first argument says; return what it prints."""
+    if arguments[0] == "Orbax":
+        pytest.importorskip("orbax.checkpoint")
+    command = [sys.executable, "-W", "ignore", "-c", KEEPING + script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr[-3000:]
+    return done.stdout.split()
+
+
+# ------------------------------------------------------------------------------------------------ killed while saving
+
+KILLED = """
+def train(path, last, ready=None):
     w = brainstate.ParamState(jnp.arange(200_000.0))
     optimizer = Adadelta(rho=0.9, eps=1.0).register_trainable_weights({"w": w})
     tree = lambda: {"w": w.value, "optimizer": optimizer.state_dict()}
-    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=2))
-    if (step := manager.latest_step()) is not None:
-        saved = manager.restore(step, args=ocp.args.StandardRestore(tree()))
-        w.value = saved["w"]
+    save, finish, restore = keeper(path)
+    if (saved := restore(tree())) is not None:
+        w.value = jnp.asarray(saved["w"])
         optimizer.load_state_dict(saved["optimizer"])
-        assert int(optimizer.step_count.value) == step
+        assert int(optimizer.step_count.value) == latest(path)
     first = int(optimizer.step_count.value) + 1
     for step in range(first, last + 1):
         optimizer.update({"w": jnp.sin(w.value + step)})
-        manager.save(step, args=ocp.args.StandardSave(tree()))
+        save(step, tree())
         if step == first:  # so each life gets on
-            manager.wait_until_finished()
+            finish()
         elif ready:
             os.write(ready, b"x")
-    manager.wait_until_finished()
+    finish()
     os.write(1, jax.device_get(optimizer.opt_state.value.e_delta2["w"] + w.value).tobytes().hex().encode() + b" ")
 
 def child(*arguments):  # forked before JAX starts anything: imports are all that they share
@@ -59,9 +89,13 @@ def child(*arguments):  # forked before JAX starts anything: imports are all tha
         os._exit(0)
     return pid
 
-folder, kills = sys.argv[1], int(sys.argv[2])
+def latest(path):
+    if how == "msgpack":
+        return int(braintools.file.msgpack_load(path, verbose=False)["optimizer"]["step_count"])
+    return max(int(name) for name in os.listdir(path) if name.isdigit())
+
 rng, path, unfinished = random.Random(0), folder + "/killed", 0
-for _ in range(kills):
+for _ in range(int(others[0])):
     heard, ready = os.pipe()
     pid = child(path, 10**9, ready)
     os.close(ready)
@@ -70,82 +104,58 @@ for _ in range(kills):
     os.kill(pid, signal.SIGKILL)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     os.close(heard)
-    unfinished += any("tmp" in name for name in os.listdir(path))
-steps = max(int(name) for name in os.listdir(path) if name.isdigit())
+    unfinished += any("tmp" in name for name in os.listdir(path)) if how == "Orbax" else len(os.listdir(folder)) > 1
+steps = latest(path)
 for name in ("killed", "straight"):
     os.waitpid(child(folder + "/" + name, steps + 2), 0)
 print(steps, unfinished)
 """
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_while_orbax_saves_it_resumes_from_the_last_good_checkpoint(kills, tmp_path):
+@pytest.mark.parametrize(
+    "how, kills", [("msgpack", 10), ("Orbax", 3), pytest.param("Orbax", 20, marks=pytest.mark.slow)]
+)
+def test_killed_while_saving_it_resumes_from_the_last_good_checkpoint(how, kills, tmp_path):
     """As if nothing had happened, bit by bit. At random moments; some of them leave a checkpoint unfinished."""
-    pytest.importorskip("orbax.checkpoint")
-    command = [sys.executable, "-W", "ignore", "-c", TRAINING, str(tmp_path), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-300:] + done.stderr[-3000:]
-    resumed, straight, steps, unfinished = done.stdout.split()
-    assert resumed == straight and len(straight) == 200_000 * 8 and int(steps) >= kills
+    resumed, straight, steps, unfinished = run(KILLED, how, tmp_path, kills)
+    assert resumed == straight and len(straight) == 200_000 * 8
+    assert int(steps) >= (2 * kills if how == "msgpack" else kills)  # msgpack has saved twice before it is killed
     print(f"{kills} kills, {unfinished} of them left a checkpoint unfinished; {steps} steps")
     assert int(unfinished) > 0
 
 
 # ---------------------------------------------------------------------------------------------------------- full disk
 
-SAVING = """
-import os, resource, sys, warnings
-warnings.simplefilter("ignore")
-import brainstate, braintools, jax, jax.numpy as jnp, numpy as np
-from braintools_adadelta import Adadelta
-
-how, path = sys.argv[1:]
+FULL = """
 w = brainstate.ParamState(jnp.arange(100_000.0))
 optimizer = Adadelta().register_trainable_weights({"w": w})
-step = lambda: optimizer.update({"w": jnp.sin(w.value)})
+update = lambda: optimizer.update({"w": jnp.sin(w.value)})
 numbers = lambda state: jax.tree.map(np.array, state["opt_state"])
 same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+save, finish, _ = keeper(folder + "/saved")
 
-if how == "msgpack":
-    def save(k):
-        braintools.file.msgpack_save(path + ".new", optimizer.state_dict(), verbose=False)
-        os.replace(path + ".new", path)
-    restore = lambda: braintools.file.msgpack_load(path, verbose=False)
-else:
-    import orbax.checkpoint as ocp
-    manager = ocp.CheckpointManager(path)
-    def save(k):
-        manager.save(k, args=ocp.args.StandardSave(optimizer.state_dict()))
-        manager.wait_until_finished()
-    def restore():
-        fresh = ocp.CheckpointManager(path)  # as a program does that starts again
-        return fresh.restore(fresh.latest_step(), args=ocp.args.StandardRestore(optimizer.state_dict()))
-
-step()
+update()
 good = numbers(optimizer.state_dict())
-save(1)
-step()
+save(1, optimizer.state_dict()), finish()
+update()
 before = numbers(optimizer.state_dict())
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no file may grow beyond that: a write fails half way
 try:
-    save(2)
+    save(2, optimizer.state_dict()), finish()
 except Exception as error:
     print(type(error).__name__)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 same(numbers(optimizer.state_dict()), before)
-optimizer.load_state_dict(restore())
+_, _, restore = keeper(folder + "/saved")  # as a program does that starts again
+optimizer.load_state_dict(restore(optimizer.state_dict()))
 same(numbers(optimizer.state_dict()), good)
 """
 
 
 @pytest.mark.parametrize("how", ["msgpack", "Orbax"])
 def test_on_a_full_disk_saving_fails_and_the_checkpoint_before_is_good(how, tmp_path):
-    if how == "Orbax":
-        pytest.importorskip("orbax.checkpoint")
-    command = [sys.executable, "-W", "ignore", "-c", SAVING, how, str(tmp_path / "saved")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.strip(), done.stdout + done.stderr[-3000:]
+    assert run(FULL, how, tmp_path)  # the name of an error
 
 
 # ---------------------------------------------------------------------------------------- bits flipped, files cut short

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'ROUNDED', 'NARROW', 'ROUGH', 'WHOLE', 'Kernel', 'kernels', 'arithmetic', 'around', 'rounded', 'magnitude',
-           'to_bfloat16', 'NothingClaimed', 'bits', 'masked', 'compare', 'Thread', 'do', 'run']
+           'to_bfloat16', 'NothingClaimed', 'bits', 'whole', 'compare', 'Thread', 'do', 'run']
 
 # %% ../../nbs/13_ptx.ipynb #p3
 import re
@@ -100,13 +100,17 @@ def bits(x: tuple[Any, Any]) -> tuple[Any, ...]:
     return tuple(end.view(f"i{end.itemsize}") for end in x)
 
 
-def masked(x: tuple[Any, Any], mask: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Return the interval of `x` & `mask`."""
-    last = mask[0] & -mask[0]
-    drops_from_the_right = (mask[0] + last) & (mask[0] + last - 1) == 0
-    if np.any((x[0] != x[1]) & ~drops_from_the_right) or np.any((x[0] < 0) != (x[1] < 0)):
-        raise NothingClaimed("a mask has no answer for all of an interval")
-    return rounded(np.bitwise_and, x, mask)
+def whole(family: str, x: tuple[Any, Any], y: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return the interval of an integer instruction. With an interval in it, it must rise or fall, and not wrap."""
+    is_exact = np.array_equal(*x) and np.array_equal(*y)
+    is_monotone = family in ("shr", "sub") and min(x[0].min(), y[0].min()) >= 0  # their results fit, too
+    if family == "and":  # rises if the mask drops bits from the right, and to the left only what the ends have in common
+        last = y[0] & -y[0]
+        in_one_run = (y[0] + last) & (y[0] + last - 1) == 0
+        is_monotone = np.array_equal(*y) and np.all(in_one_run & ((x[0] ^ x[1]) & ~(y[0] | (last - 1)) == 0))
+    if not is_exact and not is_monotone:
+        raise NothingClaimed(f"{family} has no answer for all of an interval of bits")
+    return rounded(WHOLE[family], x, y)
 
 
 def compare(op: str, a: Any, b: Any) -> Any:
@@ -175,7 +179,7 @@ def do(thread: Thread, op: str, target: str, *sources: str) -> Any:
     if kind in ("f32", "f64") and family in ROUNDED:
         return rounded(ROUNDED[family], *xs)
     if kind[0] != "f" and family in WHOLE:
-        return masked(*xs) if family == "and" else rounded(WHOLE[family], *xs)
+        return whole(family, *xs)
     if op in ROUGH:
         wide = rounded(lambda *x: ROUGH[op](*(y.astype(float) for y in x)), *xs)
         if thread.exactly:
