@@ -24,7 +24,7 @@ FILES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "tests/pt
 ELEMENTWISE = [name for name in FILES if "norm" not in name]
 RECORD = json.loads((ROOT / "docs/results/accelerators.json").read_text("utf-8"))
 GOALS = {"float32": 28, "float32, two groups": 28, "float32, decay and clip by value": 28, "float32, skip": 32}
-GOALS |= {"bfloat16": 22, "float16": 22, "float32, clip by norm": 36, "bfloat16, clip by norm": 26}
+GOALS |= {"bfloat16": 22, "float16": 22, "float32, clip by norm": 32, "bfloat16, clip by norm": 24}
 GIVEN = {  # what parameters of 16 bits can hold
     jnp.bfloat16: to_bfloat16,
     jnp.float16: lambda x: np.clip(x, -65504, 65504).astype(np.float16).astype(np.float32),
@@ -92,7 +92,7 @@ def test_what_any_gpu_may_compute_is_within_the_bound(name, data):
 @pytest.mark.parametrize("case", GOALS)
 @pytest.mark.parametrize("target", RECORD["targets"])
 def test_what_was_counted_is_what_is_needed(target, case):
-    """Each array is read or written once; where all gradients must be known first, they are read once or twice more."""
+    """Each array is read or written once; where all gradients must be known first, they are read once more."""
     assert RECORD["targets"][target][case]["ours"]["bytes per parameter"] <= GOALS[case] + 0.01
 
 

@@ -195,7 +195,7 @@ def operands_of(kernel, hlo):
     names = []
     for operand in re.findall(r"%([\w.-]+)", calls[1]):
         known = [new for old, new in NAMES.items() if re.match(rf"{old}(__|_\d|\.|$)", operand)]
-        names += known or ["n" if "sqrt" in operand else "scale" if "precision" in operand else operand]
+        names += known or ["n" if "sqrt" in operand else "scale" if operand.startswith("loop_multiply") else operand]
     return names
 
 
@@ -207,7 +207,8 @@ def keep(target, name, folder):
         _, program = row(low, 2**20, folder)
     for path in sorted(folder.glob("*.ptx")):
         text = path.read_text()
-        names = operands_of(next(iter(kernels(text))), program.as_text())
+        kernel = next(iter(kernels(text)), None)  # none in a file of constants
+        names = kernel and operands_of(kernel, program.as_text())
         if names and "theta" in names:
             head = {
                 "target": f"{target}, {GPUS[target][-1]}",
