@@ -96,6 +96,13 @@ def test_what_was_counted_is_what_is_needed(target, case):
     assert RECORD["targets"][target][case]["ours"]["bytes per parameter"] <= GOALS[case] + 0.01
 
 
+@pytest.mark.parametrize("case", ["float32", "float32, clip by norm"])
+@pytest.mark.parametrize("target", RECORD["many"])
+def test_a_hundred_parameters_start_no_more_programs_than_those_of_optax(target, case):
+    counted = RECORD["many"][target][case]
+    assert counted["ours"]["programs"] <= counted["optax"]["programs"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, a compiler for TPUs, is not installed")
 def test_what_is_counted_here_is_what_was_counted(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
