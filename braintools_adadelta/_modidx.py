@@ -56,6 +56,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'braintools_adadelta/blocks.py'),
                                             'braintools_adadelta.blocks.in_one_pass': ( '9_blocks.html#in_one_pass',
                                                                                         'braintools_adadelta/blocks.py'),
+                                            'braintools_adadelta.blocks.in_plain_form': ( '9_blocks.html#in_plain_form',
+                                                                                          'braintools_adadelta/blocks.py'),
                                             'braintools_adadelta.blocks.is_one_function': ( '9_blocks.html#is_one_function',
                                                                                             'braintools_adadelta/blocks.py'),
                                             'braintools_adadelta.blocks.plain': ('9_blocks.html#plain', 'braintools_adadelta/blocks.py'),

@@ -125,6 +125,8 @@ class Factor(NamedTuple):
 def norm(gs: list[Array], axes: Sequence[Any] = ()) -> Norm:
     """Return the :class:`Norm` over all arrays of `gs`. It neither overflows nor vanishes, whatever their size.
 
+    That holds for fewer than 2^32 numbers that are not all below the normal range. Where one is above 2^48 (2^384 in
+    float64), the derivative in reverse mode is NaN.
     Inside ``shard_map`` an array may be the piece of one device. Then `axes` has, for each array, the names of the axes
     of the mesh along which it was cut.
     """
@@ -133,7 +135,7 @@ def norm(gs: list[Array], axes: Sequence[Any] = ()) -> Norm:
 
 
 def three_scales(dtype: np.dtype[Any]) -> Sequence[Array]:
-    """Return three powers of two, for small, usual and large numbers: one of them lets any numbers be squared and added."""
+    """Return three powers of two, for small, usual and large numbers: for any numbers, one keeps the sum of squares in range."""
     far = dtype.type(2) ** (5 * jnp.finfo(dtype).maxexp // 8)
     # Hide them from XLA, which would take squares before it scales, because constants can be multiplied at once.
     return lax.optimization_barrier([far, dtype.type(1), 1 / far])
@@ -143,10 +145,11 @@ def root_of(squares: Array, scales: Sequence[Array]) -> Norm:
     """Return the :class:`Norm` from its square in each of the `scales`: from the first one that has not overflowed."""
     small, usual, _ = lax.is_finite(squares)
     first = lambda xs: lax.select(small, xs[0], lax.select(usual, xs[1], xs[2]))
-    square, scale = first(squares), first(scales)
-    far = square.dtype.type(2) ** (3 * jnp.finfo(square.dtype).maxexp // 8 - 3)  # farther, and the scale might underflow
-    near_one = lax.clamp(1 / far, near_inverse_root(square), far)
-    return Norm(*lax.optimization_barrier((jnp.sqrt(square * near_one * near_one), scale * near_one)))
+    square, scale, inverse = first(squares), first(scales), first(scales[::-1])
+    most = square.dtype.type(2) ** (jnp.finfo(square.dtype).maxexp - 3)
+    after = lax.clamp(1 / most, scale * near_inverse_root(square), most)  # a normal number, and so is its inverse
+    near_one = after * inverse
+    return Norm(*lax.optimization_barrier((jnp.sqrt(square * near_one * near_one), after)))
 
 # %% ../nbs/02a_arithmetic.ipynb #a16b
 def sums_of_squares(gs: list[Array], scales: Sequence[Array], axes: Sequence[Any] = ()) -> Array:

@@ -15,6 +15,7 @@ from operator import call
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from .arithmetic import norm, root_of, sums_of_squares, three_scales, wider
 from .blocks import in_one_pass, suits
@@ -39,39 +40,37 @@ def update_all(theta, g, before, lrs, counts, options, decays, measured=None, *,
     at = dict(layouts)
     g = {name: laid(x, at[name].memory) if name in at else x for name, x in g.items()}
     lr = {name: lr for names, lr in zip(groups, lrs, strict=True) for name in names}
-    decay = {
-        name: k for names, ks in zip(groups, decays, strict=True) for name in names for k in ks or [0]
-    }
-    options = in_scalars(options)._replace(weight_decay=decay)
+    decay = {name: k for names, k in zip(groups, decays, strict=True) for name in names}
     if measured is None:
         measured = survey(gradients_inside(theta, g, before)[0], options, skip)
     n, keep = measured[0], measured[1] if skip else True
-    advance = partial(update_some, lr=lr, options=options, n=n, keep=keep if skip else true_but_hidden(), at=at)
+    common = {"options": in_scalars(options), "n": n, "keep": keep if skip else true_but_hidden()}
     large = [name for name in theta if name not in at and is_for_blocks(theta[name], g[name])]
     others = [name for name in theta if name not in large]
-    pick = lambda names: [{name: tree[name] for name in names} for tree in (g, *before, theta)]
-    parts = [advance(*pick(others)), *(in_one_pass(advance, *pick([name])) for name in large)]
+    pick = lambda names, *trees: [{name: tree[name] for name in names} for tree in trees]
+    advance = lambda names: Partial(update_some, *pick(names, lr, decay), **common)
+    arrays = lambda names: pick(names, g, *before, theta)
+    parts = [advance(others)(*arrays(others), at=at), *(in_one_pass(advance([x]), *arrays([x])) for x in large)]
     e_g2, e_delta2, moved = (dict(chain(*(tree.items() for tree in trees))) for trees in zip(*parts, strict=True))
     taken, *skipped = counts
     skipped = [count_on(count, ~keep) for count in skipped] if skip else skipped
     return (e_g2, e_delta2), moved, (count_on(taken, keep), *skipped)
 
 # %% ../nbs/05_5_update.ipynb #c5s0
-def update_some(g, e_g2, e_delta2, theta, *, lr, options, n, keep, at):
+def update_some(lr, decay, g, e_g2, e_delta2, theta, *, options, n, keep, at=None):
     """Take one step over some parameters, or over a block of one: return accumulators and parameters, each laid as it was.
 
-    All is computed where the accumulators are.
+    All is computed where the accumulators are, which `at` says on a mesh.
     """
     before = Accumulators(e_g2, e_delta2)
     gradients, dtypes = gradients_inside(theta, g, before)
-    at = {name: at.get(name, Layout(None, None, ())) for name in theta}
+    at = {name: (at or {}).get(name, Layout(None, None, ())) for name in theta}
     inside = {name: laid(enter(x, dtypes[name]), at[name].memory) for name, x in theta.items()}
     memory = Accumulators(
         *(jax.tree.map(lambda e, g: e.astype(g.dtype), tree, gradients) for tree in before)
     )
-    own = lambda tree: {name: tree[name] for name in theta}
-    options = options._replace(weight_decay=own(options.weight_decay))
-    after = step(inside, gradients, memory, own(lr), options, n)
+    options = options._replace(weight_decay={name: k for name, ks in decay.items() for k in ks or [0]})
+    after = step(inside, gradients, memory, lr, options, n)
     chosen = lambda new, old: jax.lax.select(keep, new, old)
     *memory, moved = jax.tree.map(chosen, (after.e_g2, after.e_delta2, after.theta), (*memory, inside))
     e_g2, e_delta2 = jax.tree.map(lambda x, e: store(x, e.dtype), tuple(memory), tuple(before))
@@ -192,7 +191,8 @@ def measure(calls, options, skip):
     finite = folded(all_of, [finite_in(*part) for part in parts]) if skip else True
     if options.grad_clip_norm is None:
         return None, finite
-    scales = three_scales(wider(jnp.float32, *{x.dtype for part in parts for x in jax.tree.leaves(part[2])}))
+    theirs = {x.dtype for theta, _, before in parts for x in jax.tree.leaves((theta, before))}
+    scales = three_scales(wider(jnp.float32, *(jnp.finfo(dtype).dtype for dtype in theirs)))  # of complex numbers, the parts
     squares = folded(sum_of, [squares_in(*part, scales) for part in parts])
     return norm_of(squares, scales), finite
 

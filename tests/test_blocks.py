@@ -17,7 +17,7 @@ OPTIONS = {
     "skip": {"nonfinite": "skip"},
     "16-bit averages": {"accumulator_dtype": "bfloat16"},
 }
-LEFT_OUT = "float32, two groups", "float64"  # of the cases that are compiled for accelerators
+WITH_ARRAYS = "bfloat16, clip by norm", "float32, skip"  # XLA makes arrays of what must be known of all gradients
 on_a_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks are for a CPU")
 
 
@@ -56,6 +56,13 @@ def test_blocks_give_the_bits_of_the_plain_form(name, dtype, compiled, monkeypat
         np.testing.assert_array_equal(x, y)
 
 
+@on_a_cpu
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="XLA makes a function of the loop since JAX 0.12")
+def test_the_loop_is_one_function():
+    """Else there would be no blocks, and nobody would notice."""
+    assert blocks.is_one_function()
+
+
 def program(case):
     """Return what the update of sixteen million numbers is called with, as keywords."""
     arguments, static = lowered.program(case, 1, (2**24,))
@@ -64,9 +71,8 @@ def program(case):
 
 @on_a_cpu
 @pytest.mark.skipif(not blocks.is_one_function(), reason="this XLA makes no function of the loop, so no blocks")
-@pytest.mark.parametrize("name", sorted(lowered.CASES.keys() - {*LEFT_OUT, "bfloat16, clip by norm"}))
+@pytest.mark.parametrize("name", sorted(lowered.CASES.keys() - {*WITH_ARRAYS, "float32, two groups", "float64"}))
 def test_sixteen_million_numbers_take_less_than_a_mebibyte(name, monkeypatch):
-    """But for a norm of 16-bit gradients, of which XLA makes an array in float32."""
     jax.clear_caches()
     monkeypatch.setattr(update, "is_for_blocks", is_large)
     case = lowered.CASES[name]
@@ -77,7 +83,29 @@ def test_sixteen_million_numbers_take_less_than_a_mebibyte(name, monkeypatch):
         memory = compiled.memory_analysis()
         assert memory.temp_size_in_bytes < 2**20
         assert memory.alias_size_in_bytes >= in_place
-        assert compiled.as_text().count('xla_cpu_small_call="true"') == 1  # short blocks cost nothing in one function
+        assert compiled.as_text().count('xla_cpu_small_call="true"') == 1  # where short blocks cost little
+
+
+def test_derivatives_are_those_of_the_plain_form(monkeypatch):
+    """Back through blocks, each would need an array of full size."""
+
+    def loss(g, lr):
+        states = {"large": brainstate.ParamState(jnp.ones_like(g))}
+        ours = Adadelta(lr=lambda step: lr, weight_decay=0.5).register_trainable_weights(states)
+        for factor in (1, 2):
+            ours.update({"large": factor * g})
+        return jnp.sum(states["large"].value ** 2)
+
+    given = draw(0, "float32")["large"], 1.0
+    slopes, text = [], []
+    for chosen in (is_large, lambda theta, g: False):
+        monkeypatch.setattr(update, "is_for_blocks", chosen)
+        jax.clear_caches()
+        slopes.append(jax.jit(jax.grad(loss, argnums=(0, 1)))(*given))
+        text.append(str(jax.make_jaxpr(jax.grad(loss))(*given)))
+    jax.clear_caches()
+    assert all((x == y).all() and jnp.isfinite(x).all() for x, y in zip(*slopes, strict=True))
+    assert "dynamic_slice" not in text[0] and "while" not in text[0] and "scan" not in text[0]
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])

@@ -8,6 +8,8 @@ import numpy as np
 import platform_arithmetic
 import pytest
 import sampled_errors
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from braintools_adadelta.arithmetic import weights
 from braintools_adadelta.equations import adadelta, add_decay, average, clip_norm
@@ -65,7 +67,8 @@ def clipped(way, g, c, form=PLAIN):
     step = Step(exact(g), truth, *[[0] * len(truth)] * 6)
     allowed = gradient_bounds(step, truth, truth, machine(float32), form, grad_clip_norm=c)[0]
     batch = [x if way != "vmap" else x[None] for x in (jnp.asarray(g), jnp.asarray(c))]
-    got = platform_arithmetic.WAYS[way](lambda g, c: clip_norm([g], c)[0])(*batch)
+    way = clip if way == "once" else platform_arithmetic.WAYS[way](lambda g, c: clip_norm([g], c)[0])
+    got = way(*batch)
     return exact(np.ravel(got)[:50]), truth, allowed
 
 
@@ -82,6 +85,17 @@ def test_the_norm_is_within_a_bound_from_the_element_count(count, size, way):
     if truth[0] != g[0]:  # N roundings in the sum, halved by the root, which adds one, and three more
         shares = [b / abs(y) for x, y, b in zip(g, truth, allowed, strict=False) if abs(x) > size / 10]
         assert max(shares) < (count / 2 + 4.01) * 1.003 * 2.0**-24
+
+
+sizes = st.floats(-126, 127.9).map(lambda x: np.float32(2.0**x))
+clip = jax.jit(lambda g, c: clip_norm([g], c)[0])
+
+
+@settings(max_examples=200)
+@given(st.lists(sizes, min_size=4, max_size=4), sizes)
+def test_a_norm_and_a_threshold_of_any_size_are_within_the_bound(g, c):
+    got, truth, allowed = clipped("once", np.array(g), c)
+    assert all(abs(x - y) <= b for x, y, b in zip(got, truth, allowed, strict=True))
 
 
 @each_way

@@ -228,3 +228,13 @@ def test_by_default_it_propagates_to_its_component_alone(bad):
     near(a.value[1:], [2.0], [[1.0]])
     near(b.value, [1.0], [[1.0]])
     assert not np.isfinite(ours.opt_state.value.e_g2["a"][0]) and ours.skipped_steps.value == 0
+
+
+@pytest.mark.parametrize("factor", [10.0, 4.0, 2.0**-10], ids=str)
+def test_what_overflows_within_the_compiled_step_is_skipped(factor):
+    """Whatever XLA makes of the last product before the gradient is looked at."""
+    w = brainstate.ParamState(jnp.ones(3))
+    ours = optimizer({"w": w}, nonfinite="skip")
+    multiplied = lambda x: x / factor if factor < 1 else factor * x
+    brainstate.transform.jit(lambda x: ours.update({"w": multiplied(x)}))(jnp.array([1.0, 1e38, 2.0]))
+    assert w.value.tolist() == [1, 1, 1] and ours.skipped_steps.value == 1

@@ -65,6 +65,19 @@ def test_bundles_are_bit_by_bit_what_one_program_gives(kind, groups, monkeypatch
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("count", [3, 40])
+def test_the_norm_is_as_wide_as_the_parameters_where_accumulators_are_narrow(count, compiled):
+    """In float32, 1e60 would be infinite."""
+    with jax.enable_x64(True):
+        ones = {f"w{k}": jnp.ones(2, jnp.float64) for k in range(count)}
+        grads = [{name: 1e60 * x for name, x in ones.items()}]
+        options = {"grad_clip_norm": 1.0, "accumulator_dtype": "float32"}
+        moved, ours = trained(grads, ones, compiled=compiled, **options)
+        np.testing.assert_allclose(ours.opt_state.value.e_g2["w0"], (1 - 5 / 8) / (2 * count), rtol=1e-6)
+        assert all((x < 1).all() for x in moved.values())
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_a_step_that_is_not_finite_is_skipped_as_a_whole(compiled):
     bad = draw(1) | {"w39": jnp.full((1, 3), jnp.nan)}
     got, ours = trained([bad], compiled=compiled, nonfinite="skip")
