@@ -195,8 +195,20 @@ def operands_of(kernel, hlo):
     names = []
     for operand in re.findall(r"%([\w.-]+)", calls[1]):
         known = [new for old, new in NAMES.items() if re.match(rf"{old}(__|_\d|\.|$)", operand)]
-        names += known or ["n" if "sqrt" in operand else "scale" if operand.startswith("loop_multiply") else operand]
+        source = source_of(operand, hlo)
+        names += known or ["n" if "sqrt" in source else "scale" if "clamp" in source else operand]
     return names
+
+
+def source_of(name, hlo):
+    """Return the operation that makes the number `name`: in a fusion, if it is one of its results."""
+    found = re.search(rf"%{re.escape(name)} = \S+ get-tuple-element\(%([\w.-]+)\), index=(\d+)", hlo)
+    if found is None:
+        return name
+    called = re.search(rf"%{re.escape(found[1])} = .*? calls=%([\w.-]+)", hlo)[1]
+    body = re.search(rf"^%{re.escape(called)} .*?^\}}", hlo, re.M | re.S)[0]
+    results = re.search(r"ROOT .*? tuple\((.*?)\)", body)[1]
+    return re.findall(r"%([\w.-]+)", results)[int(found[2])]
 
 
 def keep(target, name, folder):
