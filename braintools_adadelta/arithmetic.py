@@ -97,7 +97,6 @@ def near_inverse_root(b: Array) -> Array:
     half = (word(3 * form.maxexp - 2) - exponent) >> word(1)  # stored exponents are higher by maxexp - 1
     return lax.bitcast_convert_type(half << word(form.nmant), b.dtype)
 
-
 # %% ../nbs/02a_arithmetic.ipynb #a16
 class Norm(NamedTuple):
     """The norm of arrays times a scale, a power of two that brings it near one. Only `n < c` and `c / n` are defined."""

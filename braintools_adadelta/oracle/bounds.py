@@ -141,7 +141,7 @@ def gradient_bounds(
     by_norm = by_value = decayed = zero
     if grad_clip_norm is not None:
         c, count, square = exact(grad_clip_norm)[0], len(step.g), mp.fsum(g * g for g in step.g)
-        more, lost = (0, count * mp.sqrt(eta)) if form == PLAIN else (m.division, 2 * count * eta)
+        more, lost = (0, 3 * count * eta**0.75) if form == PLAIN else (m.division, 2 * count * eta)
         as_they_are = count * eta / square if form == ANY and square else 0  # summed without scaling
         r = gamma(count + 3 * more, u) + lost + (count * eta**2 / square if square else 0)
         r += as_they_are if as_they_are < 1 / mp.mpf(2) else 0
