@@ -170,12 +170,13 @@ def test_E1_does_not_overflow_where_each_operation_is_rounded(dtype):
 @pytest.mark.parametrize("rho", [0.1, 0.3, 0.9, 0.999, 0.0, 0.5, 0.625, 1 - 2.0**-24])
 @each_dtype
 def test_the_weights_are_within_what_the_bound_allows_them(dtype, rho):
-    """The parts make nearly all of rho and 1 - rho, and never more; what needs no second part has none."""
+    """The parts make nearly all of rho and 1 - rho, never more; a fraction, and what needs no second part, has none."""
     eps = float(np.finfo(dtype).eps)
     with jax.enable_x64(dtype == "float64"):
         parts = weights(rho, np.zeros(1, dtype))
     fits = lambda x: Fraction(float(np.asarray(float(x), dtype))) == x
     exactly = Fraction(rho), 1 - Fraction(rho)
+    assert weights(exactly[0]) == [exactly]
     assert (len(parts) == 1) == all(map(fits, exactly))
     for x, *both in zip(exactly, *parts, strict=True):
         both = [Fraction(float(y)) for y in both]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from braintools_adadelta.arithmetic import norm, ratio
+from braintools_adadelta.arithmetic import norm, ratio, three_scales
 from braintools_adadelta.equations import clip_norm
 from braintools_adadelta.oracle.bounds import PLAIN, bounds
 from braintools_adadelta.oracle.exact import Step, exact, largest_root
@@ -64,7 +64,7 @@ def test_what_is_not_finite_passes_the_clip_by_norm_as_in_ieee_arithmetic(wrong)
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_ratio_is_rounded_once_and_its_power_of_two_not_at_all(dtype):
-    """r s^2 is a / b, correctly rounded, for all a and b from 2^-102 to the end of the range."""
+    """r s^2 is a / b, correctly rounded, for all a and b from 2^-102 to the end of the range; b s^2 is near one."""
     fmt, rng = FORMATS[dtype], np.random.default_rng(0)
     a, b = (np.exp2(rng.uniform(-102, fmt.emax, 200)).astype(dtype) for _ in range(2))
     a[:2], b[:2] = (2.0**-102, fmt.max), (fmt.max, 2.0**-102)
@@ -74,12 +74,27 @@ def test_the_ratio_is_rounded_once_and_its_power_of_two_not_at_all(dtype):
     for numbers in zip(r, s, a, b, strict=True):
         r, s, a, b = map(fraction, numbers)
         assert fmt.tiny <= r <= fmt.max and ulps(r, a / b / s**2, fmt) <= 0.5
+        assert 1 <= b * s**2 < 4
 
 
+@pytest.mark.usefixtures("strict")
 def test_one_norm_over_leaves_of_several_dtypes():
     """(3, 4) in two dtypes has norm 5; each leaf keeps its own."""
     clipped = clip_norm([jnp.array([3.0], jnp.bfloat16), jnp.array([4.0], jnp.float16)], 2.5)
     assert [(x.dtype.name, x.tolist()) for x in clipped] == [("bfloat16", [1.5]), ("float16", [2.0])]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_of_the_three_scales_suits_any_numbers_fewer_than_2_to_the_32(dtype):
+    """At the largest no square of a normal number underflows, at the smallest no sum overflows, and they overlap."""
+    fmt, count = FORMATS[dtype], 2**32 - 1
+    with jax.enable_x64(dtype == "float64"):
+        scales = np.array(three_scales(np.dtype(dtype)))
+    assert (np.frexp(scales)[0] == 0.5).all()
+    large, usual, small = map(fraction, scales)
+    assert (fmt.tiny * large) ** 2 >= fmt.tiny and count * (fmt.max * small) ** 2 <= fmt.max
+    for above, here in ((large, usual), (usual, small)):  # what is lost here is a small part of what overflowed above
+        assert fmt.max / above**2 * here**2 > count * fmt.tiny / fmt.u
 
 
 def test_the_scale_of_the_norm_comes_from_the_largest_leaf():
