@@ -2,7 +2,7 @@
 
 Each constant, operator, comparison, condition, negation and pair of arguments in the modules that compute is
 changed in a copy of the module. The run prints each mutant that no test notices. tools/equivalent_mutants.txt must say
-why such a mutant does no harm, or the run fails. A mutant that is listed there is tried with the quick tests only.
+why such a mutant does no harm, or the run fails. A mutant that is listed there is tried with the first tests only.
 What was noticed is kept in build/mutants.json, and not tried again as long as the module is the same. So a run that was
 stopped goes on; --anew forgets it.
 (Ready-made tools change the files in place. Editable installs, generated modules and tests in subprocesses do not
@@ -27,11 +27,18 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 MODULES = "arithmetic", "equations", "transform", "leaf"
-# First those that are quick, then others for what is still alive. Not test_sync, which would notice everything.
-FIRST = "worst_cases", "exhaustive", "step", "lowering", "transform"
+# First those that are nearest, then others for what is still alive. Not test_sync, which would notice everything.
+NUMBERS = "step", "worst_cases", "exhaustive", "bounds"
+FIRST = {
+    "arithmetic": NUMBERS,
+    "equations": NUMBERS,
+    "transform": ("transform", "step", "lowering"),
+    "leaf": ("special_parameters", "step"),
+}
 THEN = (
-    "bounds", "layouts", "derivatives", "checkpoints", "interop", "properties", "cost", "donation_and_interruption",
-    "copying", "learning_rate", "hyperparameters", "updating", "registering", "special_parameters", "groups",
+    "special_parameters", "groups", "registering", "updating", "hyperparameters", "learning_rate", "transform",
+    "layouts", "lowering", "bounds", "derivatives", "checkpoints", "interop", "properties", "cost",
+    "donation_and_interruption", "copying",
 )  # fmt: skip
 LOADED = "jax.numpy", "optax", "brainstate", "braintools", "hypothesis", "mpmath", "flint", "pytest"
 OPERATORS = {
@@ -64,7 +71,7 @@ NAMES = {
     "isfinite": "isnan",
     "sqrt": "square",
 }
-SYMMETRIC = "minimum", "maximum", "result_type", "promote_types"
+SYMMETRIC = "minimum", "maximum", "result_type", "promote_types", "wider"
 
 
 def changes(node):
@@ -92,7 +99,7 @@ def changes(node):
         case ast.If():
             yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))
         case ast.Call():
-            symmetric = isinstance(node.func, ast.Attribute) and node.func.attr in SYMMETRIC
+            symmetric = ast.unparse(node.func).split(".")[-1] in SYMMETRIC
             for i in range(0 if symmetric else len(node.args) - 1):
                 if not any(isinstance(a, ast.Starred) for a in node.args[i : i + 2]):
                     yield lambda n, i=i: n.args.insert(i, n.args.pop(i + 1))
@@ -155,8 +162,8 @@ class Killer:
 
 
 def killer(task):
-    """Run the tests on the package with one module replaced, in a fork; return the one that fails."""
-    (module, name, source), names = task
+    """Run the first or the other tests with one module of the package replaced, in a fork; return the one that fails."""
+    (module, name, source), first = task
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for part in ("braintools_adadelta", "tests"):
@@ -168,15 +175,14 @@ def killer(task):
         sys.path.insert(0, str(folder))
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        by_numbers = module in ("arithmetic", "equations")  # what judges numbers notices those
-        soonest = names if by_numbers else reversed(names)
-        tests = [f"tests/test_{test}.py" for test in soonest]
-        if names == THEN:
+        names = FIRST[module] if first else [name for name in THEN if name not in FIRST[module]]
+        tests = [f"tests/test_{test}.py" for test in names]
+        if not first:
             tests += [f"braintools_adadelta/{module}.py", "braintools_adadelta/conformance/test_clauses.py"]
             tests += ["--adadelta-implementation=braintools_adadelta"]
-        options, first = ["-xq", "--assert=plain", "-p", "no:cacheprovider"], Killer()
-        passed = pytest.main([*options, *map(str, tests)], plugins=[first]) == 0
-        return task[0], None if passed else first.name or "the import"
+        options, failed = ["-xq", "--assert=plain", "-p", "no:cacheprovider"], Killer()
+        passed = pytest.main([*options, *tests], plugins=[failed]) == 0
+        return task[0], None if passed else failed.name or "the import"
 
 
 def survivors():
@@ -237,15 +243,16 @@ def main():
     known, noticed = survivors(), Noticed(arguments.anew)
     alive = [*(mutant for mutant in every if digest(mutant) not in noticed), original]
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for tests in FIRST, THEN:
-            listed = [mutant for mutant in alive if tests is THEN and without_line(mutant[1]) in known]
+        for first in True, False:
+            listed = [mutant for mutant in alive if not first and without_line(mutant[1]) in known]
             tried = [mutant for mutant in alive if mutant not in listed]
-            running = pool.imap_unordered(killer, [(mutant, tests) for mutant in tried])
+            running = pool.imap_unordered(killer, [(mutant, first) for mutant in tried])
             alive = listed
             for mutant, test in tqdm(running, total=len(tried), unit="mutant"):
                 if test is None:
                     alive = [*alive, mutant]
-                    tqdm.write(f"passes {', '.join(tests)}: {mutant[1] or 'the package as it is'}")
+                    which = "first" if first else "other"
+                    tqdm.write(f"passes the {which} tests: {mutant[1] or 'the package as it is'}")
                 elif mutant is original or not mutant[1]:
                     raise SystemExit(f"{test} fails without any mutant")
                 else:
