@@ -162,7 +162,7 @@ class Killer:
 
 
 def killer(task):
-    """Run the first or the other tests with one module of the package replaced, in a fork; return the one that fails."""
+    """Run the first or the other tests with one module replaced, in a fork; return the one that fails."""
     (module, name, source), first = task
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
