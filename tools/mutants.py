@@ -168,7 +168,8 @@ def killer(task):
         folder = Path(folder)
         for part in ("braintools_adadelta", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", folder)
+        for part in "docs", "examples", "tools", "pyproject.toml":
+            (folder / part).symlink_to(ROOT / part)
         (folder / f"braintools_adadelta/{module}.py").write_text(source)
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
@@ -202,6 +203,14 @@ class Noticed(dict):
 
     def add(self, mutant, test):
         self[digest(mutant)] = test
+        self.write()
+
+    def forget(self, test):
+        for noticed in [key for key, name in self.items() if name == test]:
+            del self[noticed]
+        self.write()
+
+    def write(self):
         self.path.parent.mkdir(exist_ok=True)
         self.path.write_text(json.dumps(self, indent=1))
 
@@ -237,12 +246,18 @@ def main():
     if arguments.list:
         print(*(name for _, name, _ in every), sep="\n")
         return
+    known = survivors()
+    alive = unnoticed(every, known, Noticed(arguments.anew), arguments.jobs)
+    report(arguments.modules, every, alive, known)
+
+
+def unnoticed(every, known, noticed, jobs):
+    """Return the names of the mutants that no test notices; add the others to `noticed`."""
     original = MODULES[0], "", (ROOT / f"braintools_adadelta/{MODULES[0]}.py").read_text()
     for package in LOADED:
         importlib.import_module(package)
-    known, noticed = survivors(), Noticed(arguments.anew)
-    alive = [*(mutant for mutant in every if digest(mutant) not in noticed), original]
-    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+    alive = [original, *(mutant for mutant in every if digest(mutant) not in noticed)]
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         for first in True, False:
             listed = [mutant for mutant in alive if not first and without_line(mutant[1]) in known]
             tried = [mutant for mutant in alive if mutant not in listed]
@@ -253,19 +268,27 @@ def main():
                     alive = [*alive, mutant]
                     which = "first" if first else "other"
                     tqdm.write(f"passes the {which} tests: {mutant[1] or 'the package as it is'}")
-                elif mutant is original or not mutant[1]:
-                    raise SystemExit(f"{test} fails without any mutant")
+                elif not mutant[1]:
+                    noticed.forget(test)
+                    raise SystemExit(f"{test} fails without any mutant: what it noticed is forgotten")
                 else:
                     noticed.add(mutant, test)
-    alive = sorted(name for _, name, _ in alive if name)
+    return sorted(name for _, name, _ in alive if name)
+
+
+def report(modules, every, alive, known):
+    """Print the mutants that are alive; fail if one has no reason, or a reason has no mutant; else write the page."""
     dead = len(every) - len(alive)
     reason = lambda name: known.get(without_line(name), "NO REASON IS GIVEN IN tools/equivalent_mutants.txt")
     print(f"{dead} of {len(every)} mutants are noticed; alive:")
     for name in alive:
         print(f"  {name}\n      {reason(name)}")
-    if any(without_line(name) not in known for name in alive):
+    left_over = {name for name in known if name.split()[0] in modules} - set(map(without_line, alive))
+    for name in left_over:
+        print(f"  {name}\n      IS NOTICED, OR IS NO MUTANT: TAKE IT OUT OF tools/equivalent_mutants.txt")
+    if left_over or any(without_line(name) not in known for name in alive):
         sys.exit(1)
-    if tuple(arguments.modules) == MODULES:
+    if tuple(modules) == MODULES:
         cell = lambda text: text.replace("|", "\\|")
         rows = "\n".join(f"| `{cell(without_line(name))}` | {cell(reason(name))} |" for name in alive)
         counts = {"total": len(every), "killed": dead, "alive": len(alive)}
