@@ -86,7 +86,7 @@ def test_dtypes_stay_whatever_meets(dtype):
 
 @pytest.mark.parametrize(("own", "other"), [("float32", "float64"), ("float64", "float32")])
 def test_accumulators_and_delta_each_keep_their_dtype(own, other):
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         before = Accumulators(jnp.zeros(3, own), jnp.zeros(3, other))
         delta, after = deltas(jnp.ones(3, other), before, 0.9, 1e-6)
     assert (delta.dtype, after.e_g2.dtype, after.e_delta2.dtype) == (other, own, other)
