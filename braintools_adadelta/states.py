@@ -161,22 +161,22 @@ class OptionState(OptimState):
         check_untraced(name, witness)
         self.exact = exact or self.exact
         _, decays, before = self.parts
-        self.take(as_arrays(self.exact), decays, replace(before, **static))
+        self.set_parts(as_arrays(self.exact), decays, replace(before, **static))
 
     def put_decay(self, index, decay, witness):
         """Take another weight decay for the parameter group `index`."""
         check_untraced("weight_decay", witness)
         common, decays, static = self.parts
-        self.take(common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static)
+        self.set_parts(common, [*decays[:index], as_decay(decay), *decays[index + 1 :]], static)
 
     def renew(self, decays):
         """Take note that other parameters are registered, and of all `decays`: another program is compiled for them."""
         _, _, before = self.parts
         static = replace(before, registrations=before.registrations + 1)
-        self.take(as_arrays(self.exact), [as_decay(decay) for decay in decays], static)
+        self.set_parts(as_arrays(self.exact), [as_decay(decay) for decay in decays], static)
 
-    def take(self, common, decays, static):
-        """Take another value, and put it in its place."""
+    def set_parts(self, common, decays, static):
+        """Set what :attr:`parts` gives, and put it in its place."""
         self.value = put({static: (common, decays)}, self.place)
 
 # %% ../nbs/05_1_states.ipynb #c9s0

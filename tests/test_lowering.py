@@ -18,7 +18,7 @@ from braintools_adadelta.oracle.ulp import float32
 from braintools_adadelta.update import REUSING, compiled_for
 
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
-DOORS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "weight_decay": 0.1}}
+OPTIONS = {"none": {}, "all": {"grad_clip_norm": 1.0, "grad_clip_value": 1.0, "weight_decay": 0.1}}
 
 
 def lower(leaves=1, dtype=jnp.float32, weight_decay=0.0, skip=False, **options):
@@ -38,10 +38,10 @@ def count(op, text):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("doors", DOORS)
+@pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_lowers_without_double_precision_or_custom_calls(platform, doors, dtype):
-    text = stablehlo(platform, 2, dtype, **DOORS[doors])
+def test_lowers_without_double_precision_or_custom_calls(platform, name, dtype):
+    text = stablehlo(platform, 2, dtype, **OPTIONS[name])
     assert "f64" not in text and "custom_call" not in text and "callback" not in text
     assert "stablehlo.sqrt" in text  # and there is something in it
 
@@ -52,7 +52,7 @@ def test_what_a_leaf_costs(platform):
     for n in (1, 2, 5):
         text = stablehlo(platform, n)
         assert [count(op, text) for op in ("sqrt", "rsqrt", "divide")] == [n, 0, n]
-    text = stablehlo(platform, 5, **DOORS["all"])
+    text = stablehlo(platform, 5, **OPTIONS["all"])
     assert count("sqrt", text) == 5 + 1 and count("divide", text) == 5 + 1
 
 
@@ -80,7 +80,7 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
 
 
 @pytest.mark.accelerator
-@pytest.mark.parametrize("options", DOORS.values(), ids=DOORS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_on_an_accelerator_within_the_bound_of_its_platform(options, monkeypatch):
     try:
         m = machine_of(platform_arithmetic.platform(), float32)

@@ -15,7 +15,7 @@ from braintools_adadelta.transform import Accumulators, Options, step
 FILE = Path(__file__).with_name("operations.txt")
 INPUTS = ("theta", "g", "E[g2]", "E[Delta2]")
 OUTPUTS = ("E[g2]'", "Delta", "E[Delta2]'", "theta'")
-DOORS = {"grad_clip_norm": 3.0, "grad_clip_value": 0.75, "weight_decay": 0.25}
+OPTIONS = {"grad_clip_norm": 3.0, "grad_clip_value": 0.75, "weight_decay": 0.25}
 CASES = {  # dtype, rho, number of arrays, options
     "plain": ("float32", 0.9, 1, {}),
     "plain, float64": ("float64", 0.9, 1, {}),
@@ -23,7 +23,7 @@ CASES = {  # dtype, rho, number of arrays, options
     "rho = 1/2": ("float32", 0.5, 1, {}),
     "rho is traced": ("float32", "traced", 1, {}),
     "rho in parts, as the optimizer gives it": ("float32", "parts", 1, {}),
-    "both clips and decay, over two arrays": ("float32", 5 / 8, 2, DOORS),
+    "both clips and decay, over two arrays": ("float32", 5 / 8, 2, OPTIONS),
 }
 
 

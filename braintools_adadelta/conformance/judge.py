@@ -73,13 +73,13 @@ def fitted(subject: Any, case: Case) -> Case:
     return case._replace(options=case.options | {"lr": 1.0}, lrs=[])
 
 
-def flat(tree):
+def numbers_of(tree):
     """Return all numbers of `tree` as one list, in the order of the names."""
     return [x for name in sorted(tree) for x in np.ravel(tree[name])]
 
 
 def places(tree):
-    """Return (name, index) for each number of ``flat(tree)``."""
+    """Return (name, index) for each number of ``numbers_of(tree)``."""
     return [(name, index) for name in sorted(tree) for index in np.ndindex(np.shape(tree[name]))]
 
 
@@ -91,7 +91,7 @@ def saturates_at(fmt):
 
 def pairs(tree, sign=1):
     """Return `tree` as a list of real numbers. A complex one gives its real and `sign` times its imaginary part."""
-    numbers = flat(tree)
+    numbers = numbers_of(tree)
     return [part for x in numbers for part in ((x.real, sign * x.imag) if np.iscomplexobj(x) else (x,))]
 
 
@@ -110,7 +110,7 @@ class Run:
         self.memory: list[Any] = []
         with self.crashes_have_a_case():
             self.handle = subject.start(self.hand("parameters", case.params), **case.options)
-            self.look()
+            self.record()
         for name, x in case.params.items():
             if not np.array_equal(x, self.theta[0][name]):
                 raise Deviation(f"start() made {self.theta[0][name]!r} of the parameter {name!r}, {x!r}", case)
@@ -140,15 +140,15 @@ class Run:
                 self.handle = self.subject.set_lr(self.handle, self.case.lrs[t])
             self.handle = self.subject.step(self.handle, grads)
             if self.watched or t + 1 == len(self.case.grads):
-                return self.look()
+                return self.record()
         self.theta.append(None), self.memory.append(None)
         self.check_given(t + 1)
         self.given.clear()
         for x in grads.values():
             x[...] = np.nan
 
-    def look(self) -> None:
-        """Store what is shown. Not the averages of complex parameters: frameworks keep them in different forms."""
+    def record(self) -> None:
+        """Keep the parameters, and the averages unless they are complex: frameworks have those in different forms."""
         hidden = next(iter(self.case.params.values())).dtype.kind == "c"
         self.theta.append(self.subject.params(self.handle))
         self.memory.append(None if hidden else self.subject.accumulators(self.handle))
