@@ -260,7 +260,7 @@ def unnoticed(every, known, noticed, jobs):
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         for first in True, False:
             listed = [mutant for mutant in alive if not first and without_line(mutant[1]) in known]
-            tried = [mutant for mutant in alive if mutant not in listed]
+            tried = sorted((mutant for mutant in alive if mutant not in listed), key=lambda mutant: mutant[1] != "")
             running = pool.imap_unordered(killer, [(mutant, first) for mutant in tried])
             alive = listed
             for mutant, test in tqdm(running, total=len(tried), unit="mutant"):
