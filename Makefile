@@ -79,7 +79,7 @@ nightly: $(READY)  ## run the tests on many more examples, and those that are sl
 	$(BIN)/pytest --ignore tests/test_sync.py --hypothesis-profile=nightly
 
 exhaustive: $(READY)  ## run all 2^32 float32 gradients from five states (a quarter of an hour; goes on where it stopped)
-	$(BIN)/python tools/exhaustive.py
+	PYTHONPATH=tests $(BIN)/python tools/exhaustive.py
 	PYTHONPATH=tests $(BIN)/python tools/worst_cases.py
 
 mutants: $(READY)  ## change the package in one place at a time and see whether a test falls (about an hour; goes on where it stopped)

@@ -58,5 +58,3 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("original")
         if item.get_closest_marker("slow") and not nightly:
             item.add_marker(pytest.mark.skip(reason="slow: runs with --hypothesis-profile=nightly"))
-        if item.get_closest_marker("accelerator") and jax.default_backend() == "cpu":
-            item.add_marker(pytest.mark.skip(reason="JAX finds no accelerator"))

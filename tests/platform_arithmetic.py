@@ -38,8 +38,16 @@ def fused(way):
     return "second" if (f(full(-square), full(1), full(x), full(x)) != 0).any() else "none"
 
 
+def errors(got, truth):
+    """Return the largest error of float32 numbers in ulps of the truth, in double precision, and in u of it."""
+    got, truth = np.asarray(got, np.float64), np.asarray(truth)
+    error = np.abs(got - truth)
+    ulps = error / np.spacing(truth.astype(np.float32)).astype(np.float64)
+    return float(ulps.max()), float((error / truth).max() * 2**24)
+
+
 def worst(way, op, by_scalars=False):
-    """Return the largest error in ulps of "divide" or "sqrt" among half a million results.
+    """Return the largest :func:`errors` of "divide" or "sqrt" among half a million results.
 
     `by_scalars`: each number divides a whole array, which XLA multiplies by the inverse.
     """
@@ -50,24 +58,41 @@ def worst(way, op, by_scalars=False):
         x, y = args = x.reshape(-1, SIZE), y[: len(x) // SIZE]
     f, wide = WAYS[way](getattr(jnp, op)), [a.astype(np.float64) for a in args]
     if by_scalars and way != "vmap":
-        got = np.stack([f(*map(jnp.asarray, pair)) for pair in zip(x, y, strict=True)]).astype(np.float64)
+        got = np.stack([f(*map(jnp.asarray, pair)) for pair in zip(x, y, strict=True)])
     else:
-        got = np.asarray(f(*map(jnp.asarray, args)), np.float64)
-    truth = getattr(np, op)(wide[0], wide[1][:, None]) if by_scalars else getattr(np, op)(*wide)
-    return float((np.abs(got - truth) / np.spacing(truth.astype(np.float32)).astype(np.float64)).max())
+        got = f(*map(jnp.asarray, args))
+    return errors(got, getattr(np, op)(wide[0], wide[1][:, None]) if by_scalars else getattr(np, op)(*wide))
 
 
 @cache
 def measured():
-    """Return {way: (flushes, fused, worst division, worst root, worst division of an array by a scalar)}."""
-    errors = lambda way: (worst(way, "divide"), worst(way, "sqrt"), worst(way, "divide", by_scalars=True))
-    return {way: (flushes(way), fused(way), *errors(way)) for way in WAYS}
+    """Return {way: (flushes, fused, errors of division, of the root, of an array divided by a scalar)}."""
+    found = lambda way: (worst(way, "divide"), worst(way, "sqrt"), worst(way, "divide", by_scalars=True))
+    return {way: (flushes(way), fused(way), *found(way)) for way in WAYS}
 
 
 def lines():
     """Describe the arithmetic in a line for each way."""
-    for way, (flush, fma, division, root, scalar) in measured().items():
+    for way, (flush, fma, *found) in measured().items():
+        division, root, scalar = (ulps for ulps, _ in found)
         yield (
             f"float32, {way}: {'flushes to zero' if flush else 'subnormal results'}, fused product of a b + c d: {fma},"
             f" division and root within {division:.2f} and {root:.2f} ulps, an array divided by a scalar {scalar:.2f}"
         )
+
+
+def of_many(pairs=2**28, at_once=2**24):
+    """Return the :func:`errors` of the roots of all numbers in [1, 4), and of quotients of random `pairs` in [1, 2)."""
+    low, high = (int(np.float32(x).view(np.int32)) for x in (1, 4))
+    x, rng, quotients = np.arange(low, high, dtype=np.int32).view(np.float32), np.random.default_rng(1), (0, 0)
+    roots = errors(jax.jit(jnp.sqrt)(x), np.sqrt(x.astype(np.float64)))
+    for _ in range(0, pairs, at_once):
+        x, y = ((1 + rng.integers(0, 2**23, at_once) * 2.0**-23).astype(np.float32) for _ in range(2))
+        quotients = np.maximum(quotients, errors(jax.jit(jnp.divide)(x, y), x.astype(np.float64) / y))
+    return {"the roots of all numbers in [1, 4)": roots, f"{pairs} quotients of numbers in [1, 2)": quotients}
+
+
+if __name__ == "__main__":
+    print(platform(), *lines(), sep="\n")
+    for what, (ulps, relative) in of_many().items():
+        print(f"{what}: within {ulps:.4f} ulps, {relative:.4f} u of the exact ones")

@@ -144,7 +144,8 @@ def test_an_eager_update_is_one_dispatch(lr, tmp_path):
     schedule = lambda: lr_at(lr, ours.step_count.value) if callable(lr) else None  # is read outside the compiled call
     update(), one(g), schedule()
     single, whole = executions(lambda: one(g), tmp_path / "one"), executions(update, tmp_path / "update")
-    runs = [name for name, n in single.items() if n == 1 and "Execute" in name]
+    other = "(jit_", "Callback"  # which function it is, and who waits for it on a GPU
+    runs = [name for name, n in single.items() if n == 1 and "Execute" in name and not any(x in name for x in other)]
     reading = executions(schedule, tmp_path / "lr")
     assert runs and {name: whole[name] - reading[name] for name in runs} == dict.fromkeys(runs, 1)
 

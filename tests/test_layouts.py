@@ -27,7 +27,7 @@ def test_on_eight_devices(request):
     profile = request.config.getoption("--hypothesis-profile") or "ci"
     eight = "--xla_force_host_platform_device_count=8"
     options = ["-q", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}"]
-    run("-m", "pytest", *options, TESTS / "on_eight_devices.py", XLA_FLAGS=eight)
+    run("-m", "pytest", *options, TESTS / "on_eight_devices.py", XLA_FLAGS=eight, JAX_PLATFORMS="cpu")
 
 
 def test_in_two_processes(tmp_path):

@@ -1,6 +1,7 @@
 """How large does the error of a step get over all 2^32 float32 gradients? Take each of them from five named states.
 
-Our compiled float32 step is compared with a reference that numpy computes in float64. The error of the reference is at
+Our compiled float32 step, on whatever JAX computes on, is compared with a reference that numpy computes in float64,
+and judged by the bound of that platform. The error of the reference is at
 most gamma(9, 2^-53), or 2e-8 of a float32 ulp. A gradient and its negative must give the same bits, except for the sign
 of Delta. So the reference takes only one of the two. Errors are measured in ulps and as a share of the derived bound,
 for each region of the input.
@@ -13,7 +14,6 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +48,18 @@ def ulp(x):
 def measure(state, first, count):
     """Return {region: {field: [worst ulps, its bits, worst share of the bound, its bits]}}."""
     import jax
+    import platform_arithmetic
 
     from braintools_adadelta.equations import adadelta
-    from braintools_adadelta.oracle.bounds import PLAIN, average_bound, delta_bounds, edges, machine, square_bound
+    from braintools_adadelta.oracle.bounds import PLAIN, average_bound, delta_bounds, edges, machine_of, square_bound
     from braintools_adadelta.oracle.exact import largest_root
     from braintools_adadelta.oracle.ulp import float32
 
     e_g2, e_delta2 = (float(np.float32(x)) for x in STATES[state][:2])
     rho, eps = STATES[state][2:]
     ours = jax.jit(lambda g: adadelta(g, np.float32(e_g2), np.float32(e_delta2), rho, eps))
-    m, options = machine(float32, number=float), {"rho": rho, "m": machine(float32, number=float), "form": PLAIN}
+    m = machine_of(platform_arithmetic.platform(), float32, number=float)
+    options = {"rho": rho, "m": m, "form": PLAIN}
     limits, worst = edges(float32, eps), {}
     for start in range(first, first + count, BLOCK):
         bits = np.arange(start, start + BLOCK, dtype=np.uint32)
@@ -99,8 +101,9 @@ def larger(a, b):
 
 
 def work(task):
-    state, first, count = task
-    return task, measure(state, first, count)
+    import jax
+
+    return task, measure(*task), jax.devices()[0].device_kind
 
 
 def table(done):
@@ -114,16 +117,18 @@ def table(done):
     return merged
 
 
-def page(found, names):
+def page(found, names, devices, note):
     """Return the result as a page of the docs."""
+    where = "the CPU" if devices == ["cpu"] else " and ".join(devices)
     lines = [
-        "# Every float32 gradient",
+        "# Every float32 gradient" + (f", on {where}" if devices != ["cpu"] else ""),
         "",
         "Made by `make exhaustive`: the step from five named states with each of the $2^{32}$ gradients, compiled, on"
-        " the CPU, against a reference in double precision. A row gives the largest error in ulps and, in brackets, the"
-        " largest share that an error took of its [derived bound](../12_error_analysis.ipynb). The ulp has a floor at"
-        " the subnormal numbers: where a result below the normal range is flushed to zero, as XLA does on the CPU, its"
-        " error is up to $2^{23}$ of them, and the bound counts it as one $\\eta$.",
+        f" {where}, against a reference in double precision. A row gives the largest error in ulps and, in brackets,"
+        " the largest share that an error took of its [derived bound](../12_error_analysis.ipynb). The ulp has a floor"
+        " at the subnormal numbers: where a result below the normal range is flushed to zero, as XLA does on the CPU,"
+        " its error is up to $2^{23}$ of them, and the bound counts it as one $\\eta$.",
+        *["", note][: 2 * bool(note)],
     ]
     titles = {"e_g2": "E[g2]", "delta": "Delta", "e_delta2": "E[Delta2]"}
     for state, regions in found.items():
@@ -152,13 +157,18 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/results/exhaustive.json"), help="(default: %(default)s)")
     parser.add_argument("--progress", type=Path, default=Path("build/exhaustive.jsonl"), help="(default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: %(default)s)")
+    parser.add_argument("--note", default="", help="a sentence for the page")
     parser.add_argument("--part", type=int, default=1, help="judge one chunk in PART only, and write no result")
     arguments = parser.parse_args()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share a GPU
 
     arguments.progress.parent.mkdir(parents=True, exist_ok=True)
-    done = {}
+    done, devices = {}, set()
     if arguments.progress.exists():
-        done = dict(json.loads(line) for line in arguments.progress.read_text().splitlines() if line.endswith("]"))
+        for line in arguments.progress.read_text().splitlines():
+            if line.endswith("]"):
+                key, done[key], device = json.loads(line)
+                devices.add(device)
     tasks = [(state, first, CHUNK) for state in STATES for first in range(0, 2**31, CHUNK)][:: arguments.part]
     left = [task for task in tasks if f"{task[0]}:{task[1]:#010x}" not in done]
     gradients = 2 * CHUNK * len(tasks)
@@ -169,9 +179,10 @@ def main():
         arguments.progress.open("a") as log,
     ):
         for future in concurrent.futures.as_completed([pool.submit(work, task) for task in left]):
-            (state, first, _), worst = future.result()
+            (state, first, _), worst, device = future.result()
             done[key := f"{state}:{first:#010x}"] = worst
-            log.write(json.dumps([key, worst]) + "\n")
+            devices.add(device)
+            log.write(json.dumps([key, worst, device]) + "\n")
             log.flush()
             bar.update(2 * CHUNK)
 
@@ -185,9 +196,10 @@ def main():
     print(f"\n{gradients} steps, the largest error is {worst_share:.1%} of its bound")
     if arguments.part == 1:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        about = {"states": STATES, "gradients per state": 2**32, "machine": platform.machine()}
+        about = {"states": STATES, "gradients per state": 2**32, "devices": sorted(devices), "note": arguments.note}
         arguments.out.write_text(json.dumps({"about": about, "worst": found}, indent=1) + "\n")
-        arguments.out.with_suffix(".md").write_text(page(found, list(edges(float32, 1e-6))))
+        text = page(found, list(edges(float32, 1e-6)), sorted(devices), arguments.note)
+        arguments.out.with_suffix(".md").write_text(text)
     raise SystemExit(worst_share > 1)
 
 
