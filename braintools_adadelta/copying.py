@@ -139,6 +139,8 @@ def revive(data, shared, total=None):
 class Copyable:
     """An optimizer that can be copied and pickled; what brainstate.graph makes of it says that it cannot be used."""
 
+    graph_invisible_attrs: tuple[str, ...] = ("_units", "_options", "_unlinked", "param_groups", "_layouts", "accumulator_sharding")
+
     if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
         def __getattr__(self, name):

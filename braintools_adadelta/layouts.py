@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Layout', 'has_several_devices', 'is_explicit', 'place_of', 'first_of', 'layouts_of', 'everywhere', 'laid',
-           'check_sharding', 'fits', 'chosen', 'start_at', 'lay_out', 'following', 'is_whole', 'check_whole']
+           'check_sharding', 'fits', 'chosen', 'start_at', 'lay_out', 'following', 'Placement', 'Movable', 'is_whole',
+           'check_whole']
 
 # %% ../nbs/05_9a_layouts.ipynb #l3
 import operator
@@ -18,8 +19,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 from .leaf import bare, enter
-from .names import leaves_of, like, short
-from .states import is_traced, put, write_all
+from .names import device_sets_of, leaves_of, like, short
+from .states import check_trace, is_traced, put, write_all
 from .transform import Accumulators, start
 
 # %% ../nbs/05_9a_layouts.ipynb #l5
@@ -179,6 +180,79 @@ def following(parameters, sharding=None, accumulator_sharding=None):
         is_there = under and on and under.device_set == on.device_set
         found[name] = Layout(on, under if is_there else on, shape)
     return tuple(found.items())
+
+# %% ../nbs/05_9a_layouts.ipynb #l15s1
+class Placement:
+    """How an optimizer keeps all that it holds in one place."""
+
+    def _leaves(self):
+        """Return all arrays in the parameters, by name."""
+        states = self.param_states.items()
+        return {part: leaf for name, state in states for part, leaf in leaves_of(name, state.value).items()}
+
+    def _numbers(self):
+        """Return the States that hold single numbers."""
+        return [self.step_count, self.skipped_steps, self._options, *self._lr_states]
+
+    def _renew(self):
+        """Let the next step be compiled for what is registered now, and where it lies."""
+        self._options.renew([group["weight_decay"] for group in self.param_groups])
+
+    def _see_layouts(self, layouts):
+        """Put all else where parameters and accumulators are, and let what is compiled be compiled for the `layouts`."""
+        if is_traced(self._leaves(), self.opt_state.peek()):
+            return
+        if layouts or self._layouts:
+            lay_out(self, layouts)
+        if layouts != self._layouts:
+            self._layouts = layouts
+            self._renew()
+        self._several_devices = len(device_sets_of(accumulator=self.opt_state.peek().e_g2)) > 1
+
+    def _come_together(self):
+        """Let what has been loaded follow parameters that have been moved, or at least the numbers."""
+        leaves, e_g2 = self._leaves(), self.opt_state.peek().e_g2
+        apart = lambda name: len(device_sets_of(parameter={name: leaves[name]}, accumulator={name: e_g2[name]})) > 1
+        if any(map(apart, leaves)):
+            lay_out(self, following(leaves, None, self.accumulator_sharding))
+        self._see_layouts(layouts_of(leaves, self.opt_state.peek().e_g2))
+
+# %% ../nbs/05_9a_layouts.ipynb #l15s2
+class Movable(Placement):
+    """An optimizer that can be taken to other devices."""
+
+    def move_to(self, sharding: Any = None, accumulator_sharding: Any = None) -> None:
+        """Go on elsewhere, or laid out otherwise: move parameters, accumulators, counts, learning rates and options.
+
+        Parameters
+        ----------
+        sharding : jax.sharding.Sharding or callable, optional
+            Where the parameters go: a sharding for all, or a function of name and shape that gives one. By default
+            they stay, wherever they have been put by hand, and all else comes to them.
+        accumulator_sharding : jax.sharding.Sharding or callable, optional
+            As in the constructor, whose argument it takes the place of.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of them is no sharding, or cannot cut an array into equal pieces; if it is done inside ``jit``.
+            Nothing is moved then.
+
+        Examples
+        --------
+        >>> import brainstate
+        >>> from braintools_adadelta import Adadelta
+        >>> w = brainstate.ParamState(jnp.ones(8))
+        >>> optimizer = Adadelta().register_trainable_weights({"w": w})
+        >>> optimizer.move_to(jax.sharding.SingleDeviceSharding(jax.devices()[-1]))
+        """
+        if self.opt_state is None:
+            raise ValueError("no parameters: call register_trainable_weights() before move_to().")
+        check_trace(self.step_count, "a run cannot be moved")
+        wanted = [check_sharding("sharding", sharding), check_sharding("accumulator_sharding", accumulator_sharding)]
+        lay_out(self, following(self._leaves(), *wanted))
+        self.accumulator_sharding = accumulator_sharding
+        self._see_layouts(layouts_of(self._leaves(), self.opt_state.peek().e_g2))
 
 # %% ../nbs/05_9a_layouts.ipynb #l15b
 def is_whole(x, axes):

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['snapshot', 'group_snapshot', 'plain', 'keyed', 'leaves_by_name', 'shape_of', 'check_form', 'check_count',
            'check_memory', 'real_part', 'checksum', 'checksums', 'with_checksum', 'check_sums', 'stored_like',
-           'with_leaves', 'Saved', 'schedule_of', 'as_saved', 'checked', 'restore', 'restore_lrs', 'check_restored']
+           'with_leaves', 'Saved', 'schedule_of', 'as_saved', 'checked', 'restore', 'restore_lrs', 'check_restored',
+           'Checkpoints']
 
 # %% ../nbs/05_4_saving.ipynb #c3
 import operator
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from . import compat, spec
 from .leaf import bare, enter, is_quantity
 from .names import keys_of, name_of, short
 from .schedule import check_real
-from .states import STORED, is_traced
+from .states import STORED, check_trace, is_traced
 
 # %% ../nbs/05_4_saving.ipynb #c5
 def snapshot(optimizer):
@@ -355,3 +357,53 @@ def check_restored(accumulators, parameters, dtype=None):
                 " What was restored is damaged, or that of another model: take another checkpoint."
             )
     check_memory(accumulators._asdict(), {} if traced else parameters)
+
+# %% ../nbs/05_4_saving.ipynb #c27s1
+class Checkpoints:
+    """How an optimizer is saved and goes on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs besides the model, as dictionaries of numbers and arrays.
+
+        Nothing in it changes with later updates. A checksum of each accumulator shows damage when it is loaded.
+        """
+        return with_checksum(snapshot(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. Parameters are not loaded from it: load them into the model.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What :meth:`state_dict` gave, or that of ``braintools.optim.Adadelta``; also after a round trip through
+            msgpack, with or without a target.
+
+        Raises
+        ------
+        TypeError
+            If it is no dictionary, or is loaded inside ``jit``, ``for_loop`` or ``scan``.
+        ValueError
+            If a key is missing or unknown, or anything in it does not fit the registered parameters, their groups or
+            the scheduler. Nothing is changed then.
+        """
+        if self.opt_state is None:
+            raise ValueError(
+                "no parameters: call register_trainable_weights() before load_state_dict()."
+            )
+        check_trace(self.step_count, "a state cannot be loaded")
+        restore(self, state_dict, sys._getframe(1))
+
+    def _check_given(self):
+        """Refuse accumulators that were put into their State from outside, by Orbax say, if they are damaged.
+
+        They are looked at once, before the first step that takes them, and in a compiled one when it is traced.
+        """
+        given = self.opt_state.newly_given()
+        if given is None:
+            return
+        try:
+            with jax.ensure_compile_time_eval():
+                check_restored(given, self._leaves(), self.accumulator_dtype)
+        except Exception:
+            self.opt_state.aliases.given = True
+            raise

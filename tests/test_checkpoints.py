@@ -622,7 +622,7 @@ def test_a_damaged_pickle_is_refused():
 def test_nothing_is_looked_at_without_need(monkeypatch):
     """Neither after a step of ours, nor after a checkpoint was taken or loaded."""
     ours, looks = trained(0.5), []
-    monkeypatch.setattr("braintools_adadelta.optimizer.check_restored", lambda *_: looks.append(0))
+    monkeypatch.setattr("braintools_adadelta.saving.check_restored", lambda *_: looks.append(0))
     ours.update(GRADS), ours.load_state_dict(ours.state_dict()), ours.update(GRADS)
     step = brainstate.transform.jit(lambda: ours.update(GRADS))
     step(), step(), step()

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 def functions_of(cls):
     """Yield the constructor, the public methods and the accessors of the properties of a class, by name."""
-    for name, member in vars(cls).items():
+    ours = [one for one in cls.__mro__ if one.__module__.startswith("braintools_adadelta.")]
+    for name, member in (pair for one in ours for pair in vars(one).items()):
         if not name.startswith("_") or name == "__init__":
             parts = [member.fget, member.fset] if type(member) is property else [member]
             yield from ((name, part) for part in parts if inspect.isfunction(part))
