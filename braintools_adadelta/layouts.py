@@ -190,6 +190,13 @@ class Placement:
         states = self.param_states.items()
         return {part: leaf for name, state in states for part, leaf in leaves_of(name, state.value).items()}
 
+    def _started(self, states):
+        """Return the arrays of new `states`, {name: (keys, State)}, by name, and accumulators for them."""
+        parts = {}
+        for name, (_, state) in states.items():
+            parts |= leaves_of(name, state.value)
+        return parts, start_at(self.accumulator_sharding, parts, self.accumulator_dtype)
+
     def _numbers(self):
         """Return the States that hold single numbers."""
         return [self.step_count, self.skipped_steps, self._options, *self._lr_states]

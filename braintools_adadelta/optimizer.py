@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from . import compat, spec, states
 from .copying import Copyable
+from .layers import in_one_piece
 from .layouts import check_sharding, check_whole, layouts_of
 from .names import check_apart, check_devices, leaves_of
 from .options import all_options, first_weight_decay, hyperparameter, nonfinite_policy
@@ -54,7 +55,7 @@ class Signature:
 
 # %% ../nbs/05_optimizer.ipynb #c7
 class Parts(Groups, Checkpoints, LearningRate, Hyperparameters, Copyable):
-    """What an optimizer holds; each room brings what it does with that."""
+    """What an optimizer holds, with all that can be done with it at rest."""
 
     __signature__ = Signature()
 
@@ -218,14 +219,15 @@ class Stepping(Reading):
         carry_out(calls, write, explain, **how, counts=counts, options=options, skip=skip)
 
 # %% ../nbs/05_optimizer.ipynb #c7s3
+@in_one_piece
 class Adadelta(Stepping, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     r"""Adadelta (Zeiler 2012, arXiv:1212.5701), a drop-in for ``braintools.optim.Adadelta``.
 
     Parameters
     ----------
     lr : float, LRScheduler or callable, default 1.0
-        L1 and E4: a factor on each update: a number; a scheduler (:class:`LRScheduler` or one of braintools'), which moves
-        when its ``step()`` is called; or a function ``step -> lr``, read at the number of updates made so far.
+        L1 and E4: a factor on each update. A number; a scheduler (:class:`LRScheduler` or one of braintools'), which
+        moves at its ``step()``; or a function ``step -> lr`` of the updates made so far, such as an optax schedule.
     rho : float, default 0.9
         E1, E3: how much of an average is kept at each step, in [0, 1).
     eps : float, default 1e-6
@@ -235,9 +237,9 @@ class Adadelta(Stepping, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     grad_clip_norm, grad_clip_value : float, optional
         G1, G2: the largest norm of the gradient over all parameters, and the largest absolute value of a component.
     nonfinite : {"propagate", "skip"}, keyword-only
-        X5: let a gradient through that is not finite, or change nothing and count the step in ``skipped_steps``.
+        X5: let a gradient that is not finite through, or change nothing but ``skipped_steps``, which counts such steps.
     accumulator_dtype : dtype, optional, keyword-only
-        X2: the format in which accumulators are stored; by default that of the parameter, but at least float32.
+        X2: of stored accumulators: by default the parameter's, but at least float32. Arithmetic is in the widest.
     accumulator_sharding : jax.sharding.Sharding or callable, optional, keyword-only
         How accumulators are spread over devices, by default as their parameters are: a sharding for those that it cuts
         into equal pieces, or a function of name and shape that gives one, or None.
@@ -264,7 +266,7 @@ class Adadelta(Stepping, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
     Both averages start at zero (S2), in the shape and sharding of the parameter; those of 16-bit parameters are
     float32 (X2). A finite component of g whose square would overflow counts as the largest whose square is finite (X1).
     A complex parameter counts as its real and imaginary part (X3), one with a unit as its mantissa (X4).
-    All arguments but the last two may be changed between two steps, compiled or not; ``current_lr`` is the lr in force.
+    ``rho``, ``eps``, ``weight_decay``, clips, ``nonfinite`` and ``current_lr`` may be set at any time, compiled or not.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import jax
 
 from . import compat, spec
-from .layouts import Movable, layouts_of, start_at
+from .layouts import Movable, layouts_of
 from .leaf import bare
 from braintools_adadelta.names import (
     check_parameter,
@@ -212,19 +212,15 @@ class Registration(Movable):
         found = Match({}, {}, set()) if frozen else self._match(param_states)
         if found.new or found.relinked:
             check_trace(self.step_count, "parameters cannot be registered")
-        self._register(found, self.param_groups[0])
+        self._register(found, *self._started(found.new), self.param_groups[0])
         return self
 
     def _match(self, param_states):
         """Compare what is to be registered with what is registered already."""
         return match_states(param_states, self.param_states, self._unlinked, self.options)
 
-    def _register(self, found, group):
-        """Put what :meth:`_match` found in its place; `group` is where new parameters go."""
-        parts = {}
-        for name, (_, state) in found.new.items():
-            parts |= leaves_of(name, state.value)
-        zeros = start_at(self.accumulator_sharding, parts, self.accumulator_dtype)
+    def _register(self, found, parts, zeros, group):
+        """Put what was found in its place: new parameters, their arrays by name in `parts`, into the `group`."""
         if self.opt_state is None:
             self.opt_state = AccumulatorState(zeros)
         else:
@@ -291,12 +287,12 @@ class Groups(Registration):
         decay = spec.check(
             "weight_decay", self.weight_decay if weight_decay is None else weight_decay
         )
-        index = len(self.param_groups)
+        fresh, index = self._started(found.new), len(self.param_groups)
         lr = compat.append_lr(self, index, lr)
         group = Group(self._options, {}, GroupLR(lr, self._lr_scheduler, index), decay, **others)
         self.param_groups.append(group)
         self._group_states += [group["lr"]]
-        self._register(found, group)
+        self._register(found, *fresh, group)
         first = self.param_groups[0]["params"]
         for name in [name for name in first if name in moving]:
             group["params"][name] = first.pop(name)

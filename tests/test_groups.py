@@ -62,6 +62,16 @@ def test_a_group_that_is_refused_changes_nothing(bad):
     same(everything(ours), before)
 
 
+def test_a_group_whose_accumulators_have_no_place_changes_nothing():
+    ours = Adadelta(accumulator_sharding=lambda name, shape: "nowhere" if name == "b" else None)
+    a, b = two()
+    ours.register_trainable_weights({"a": a})
+    before = everything(ours), len(ours.param_groups), list(ours.lr_scheduler.base_lrs)
+    with pytest.raises(TypeError, match=r"accumulator_sharding\('b', \(1,\)\) gave 'nowhere'"):
+        ours.add_param_group({"b": b}, lr=0.3)
+    same((everything(ours), len(ours.param_groups), list(ours.lr_scheduler.base_lrs)), before)
+
+
 def test_nested_groups_and_registering_after_adding_one():
     a, b, c = *two(), state(1.0)
     ours = Adadelta(**OPTIONS)
