@@ -234,15 +234,16 @@ class Adadelta(Stepping, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         E2: positive; sets the size of the first steps, about sqrt(eps / (1 - rho)), in the unit of the parameter.
     weight_decay : float, default 0.0
         G3: factor of the parameter in its gradient ("L2 penalty"); not clipped.
-    grad_clip_norm, grad_clip_value : float, optional
-        G1, G2: the largest norm of the gradient over all parameters, and the largest absolute value of a component.
+    grad_clip_norm : float, optional
+        G1: largest norm of the gradient, over all parameters.
+    grad_clip_value : float, optional
+        G2: largest absolute value of any component of the gradient.
     nonfinite : {"propagate", "skip"}, keyword-only
         X5: let a gradient that is not finite through, or change nothing but ``skipped_steps``, which counts such steps.
     accumulator_dtype : dtype, optional, keyword-only
-        X2: of stored accumulators: by default the parameter's, but at least float32. Arithmetic is in the widest.
+        X2: dtype of stored accumulators; by default the parameter's, but at least float32. Arithmetic is in the widest.
     accumulator_sharding : jax.sharding.Sharding or callable, optional, keyword-only
-        How accumulators are spread over devices, by default as their parameters are: a sharding for those that it cuts
-        into equal pieces, or a function of name and shape that gives one, or None.
+        How accumulators lie, if not as their parameters: a sharding, or a function of name and shape that gives one.
 
     Raises
     ------
@@ -263,10 +264,9 @@ class Adadelta(Stepping, compat.VirtualOptaxOptimizer, brainstate.graph.Node):
         E[\Delta^2]_t &= \rho E[\Delta^2]_{t-1} + (1 - \rho) \Delta_t^2 \\
         \theta_t &= \theta_{t-1} + \mathrm{lr}_t\, \Delta_t
 
-    Both averages start at zero (S2), in the shape and sharding of the parameter; those of 16-bit parameters are
-    float32 (X2). A finite component of g whose square would overflow counts as the largest whose square is finite (X1).
-    A complex parameter counts as its real and imaginary part (X3), one with a unit as its mantissa (X4).
-    ``rho``, ``eps``, ``weight_decay``, clips, ``nonfinite`` and ``current_lr`` may be set at any time, compiled or not.
+    Both averages start at zero (S2), shaped and spread as the parameter. A finite component of g whose square would
+    overflow counts as the largest whose square is finite (X1), a complex parameter as two real ones (X3), and one with
+    a unit as its mantissa (X4). All hyperparameters and ``current_lr`` may be set at any time, compiled or not.
 
     Examples
     --------
