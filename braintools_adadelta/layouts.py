@@ -19,7 +19,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 from .leaf import bare, enter
-from .names import device_sets_of, leaves_of, like, short
+from .names import arrays_of, device_sets_of, leaves_of, like, short
 from .states import check_trace, is_traced, put, write_all
 from .transform import Accumulators, start
 
@@ -187,14 +187,11 @@ class Placement:
 
     def _leaves(self):
         """Return all arrays in the parameters, by name."""
-        states = self.param_states.items()
-        return {part: leaf for name, state in states for part, leaf in leaves_of(name, state.value).items()}
+        return arrays_of(self.param_states)
 
     def _started(self, states):
         """Return the arrays of new `states`, {name: (keys, State)}, by name, and accumulators for them."""
-        parts = {}
-        for name, (_, state) in states.items():
-            parts |= leaves_of(name, state.value)
+        parts = arrays_of({name: state for name, (_, state) in states.items()})
         return parts, start_at(self.accumulator_sharding, parts, self.accumulator_dtype)
 
     def _numbers(self):

@@ -18,7 +18,7 @@ from . import compat, spec, states
 from .copying import Copyable
 from .layers import in_one_piece
 from .layouts import check_sharding, check_whole, layouts_of
-from .names import check_apart, check_devices, leaves_of
+from .names import arrays_of, check_apart, check_devices
 from .options import all_options, first_weight_decay, hyperparameter, nonfinite_policy
 from .registry import Groups, ParamStates, gradients, read
 from .saving import Checkpoints
@@ -136,17 +136,13 @@ class Reading(Parts):
         lrs = [as_array(lr) if isinstance(lr, jax.Array) else number(lr) for lr in lrs]
         return groups, lrs
 
-    def _parts_of(self, group):
-        """Return the names of all arrays in a parameter group."""
-        return [part for name, state in group["params"].items() for part in leaves_of(name, state.value)]
-
     @property
     def param_groups_opt_states(self) -> list[OptimState]:
         """For each added group a State with the accumulators of its parameters, to be looked at."""
         memory = None if self.opt_state is None else self.opt_state.value
         return [
             OptimState(Accumulators(*({part: tree[part] for part in tree if part in mine} for tree in memory)))
-            for mine in map(self._parts_of, self.param_groups[1:])
+            for mine in (arrays_of(group["params"]) for group in self.param_groups[1:])
         ]
 
     @property

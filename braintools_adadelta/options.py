@@ -9,7 +9,7 @@ __all__ = ['Setting', 'hyperparameter', 'first_weight_decay', 'all_options', 'no
 from typing import TYPE_CHECKING, Any, Generic, Literal, SupportsFloat, TypeVar, overload
 
 from . import spec
-from .names import check_parameter, leaves_of
+from .names import arrays_of, check_parameter
 from .states import check_nonfinite
 from .transform import Options
 
@@ -35,9 +35,8 @@ def hyperparameter(name: str, doc: str) -> Setting[Any]:
 
     def put(self, value):
         options = self._options.exact._replace(**{name: spec.check(name, value)})
-        for where, state in self.param_states.items():
-            for part, leaf in leaves_of(where, state.value).items():
-                check_parameter(part, leaf, options)
+        for part, leaf in arrays_of(self.param_states).items():
+            check_parameter(part, leaf, options)
         self._options.put(name, self.step_count.value, options)
 
     return Setting(lambda self: getattr(self.options, name), put, doc=doc)

@@ -17,6 +17,7 @@ from . import compat, spec
 from .layouts import Movable, layouts_of
 from .leaf import bare
 from braintools_adadelta.names import (
+    arrays_of,
     check_parameter,
     check_unchanged,
     gradient_of,
@@ -124,7 +125,7 @@ def check_same_form(name, state, registered):
 def match_states(tree, registered, unlinked, options):
     """Return the :class:`Match` of the States in `tree`; refuse what is ambiguous or cannot be trained with `options`."""
     names = {id(state): name for name, state in registered.items()}
-    leaves = set().union(*(names_of(leaves_of(name, state.value)) for name, state in registered.items()))
+    leaves = names_of(arrays_of(registered))
     found = Match({}, {}, set())
     for keys, state in states_in(tree):
         name = name_of(keys)

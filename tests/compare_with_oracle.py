@@ -5,7 +5,7 @@ import numpy as np
 import platform_arithmetic
 
 from braintools_adadelta.oracle import ulp
-from braintools_adadelta.oracle.bounds import ANY, PLATFORMS, bounds, machine_of
+from braintools_adadelta.oracle.bounds import ANY, bounds
 from braintools_adadelta.oracle.exact import exact, largest_root, step
 
 
@@ -15,9 +15,9 @@ def components(tree):
 
 def assert_near_exact(theta, params, grads, *, lrs=None, dtype="float32", form=ANY, **options):
     """Assert that the tree `theta` is where the exact run from `params` through `grads` ends, up to rounding."""
-    fmt, here = ulp.FORMATS[dtype], platform_arithmetic.platform()
+    fmt = ulp.FORMATS[dtype]
+    m = platform_arithmetic.machine_here(fmt)
     options["largest"] = largest_root(fmt)
-    m = machine_of(here if here in PLATFORMS else "cpu", fmt)
     truth, carried = exact(components(params)), None
     e_g2 = e_delta2 = exact([0.0] * len(truth))
     for t, g in enumerate(grads):

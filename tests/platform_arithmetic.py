@@ -6,6 +6,9 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+from braintools_adadelta.oracle.bounds import machine_of
 
 IEEE = "-nvptx-prec-divf32=2", "__CUDA_PREC_SQRT=1"  # flags that make XLA round division and root on a GPU correctly
 WAYS = {"eager": lambda f: f, "jit": jax.jit, "vmap": lambda f: jax.jit(jax.vmap(f))}
@@ -18,6 +21,14 @@ def platform():
     if name == "gpu" and "NVIDIA" in kind.upper():
         return "nvidia_ieee" if all(flag in os.environ.get("XLA_FLAGS", "") for flag in IEEE) else "nvidia"
     return name
+
+
+def machine_here(fmt):
+    """Return what is known of this platform; where nothing is, there is no bound, and the test that asks is skipped."""
+    try:
+        return machine_of(platform(), fmt)
+    except LookupError as unknown:
+        pytest.skip(str(unknown))
 
 
 def full(x):

@@ -14,7 +14,7 @@ from braintools_adadelta.conformance import adapters
 from braintools_adadelta.conformance.cases import EMPTY, HYPER, SCALARS, SHAPES
 from braintools_adadelta.conformance.judge import FIELDS, STORED, Case, Run, explain
 from braintools_adadelta.conformance.method import ADADELTA
-from braintools_adadelta.oracle.bounds import PLAIN, machine_of
+from braintools_adadelta.oracle.bounds import PLAIN
 from braintools_adadelta.oracle.ulp import float32
 from braintools_adadelta.update import REUSING, compiled_for
 
@@ -84,11 +84,7 @@ def test_what_is_compiled_grows_as_the_number_of_parameters(skip):
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_within_the_bound_of_its_platform(options):
     """Here, whatever this is; on a CPU, too, so that the test itself does not rot."""
-    try:
-        m = machine_of(platform_arithmetic.platform(), float32)
-    except LookupError as unknown:
-        pytest.skip(str(unknown))
-    method = ADADELTA._replace(bounds=partial(ADADELTA.bounds, m=m))
+    method = ADADELTA._replace(bounds=partial(ADADELTA.bounds, m=platform_arithmetic.machine_here(float32)))
     rng = np.random.default_rng(0)
     draw = lambda: {
         k: np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 3), np.float32)

@@ -3,7 +3,6 @@
 import platform_arithmetic
 import pytest
 
-from braintools_adadelta.oracle.bounds import machine_of
 from braintools_adadelta.oracle.ulp import float32
 
 pytestmark = pytest.mark.accelerator
@@ -13,12 +12,8 @@ each_way = pytest.mark.parametrize("way", platform_arithmetic.WAYS)
 @each_way
 def test_division_and_root_are_as_accurate_as_is_known_of_the_platform(way):
     """What machine_of() says, in u of the exact result. The reference is a double. One u means correctly rounded."""
-    name = platform_arithmetic.platform()
+    m, name = platform_arithmetic.machine_here(float32), platform_arithmetic.platform()
     found = dict(zip(("division", "root"), platform_arithmetic.measured()[way][2:4], strict=True))
-    try:
-        m = machine_of(name, float32, float)
-    except LookupError as unknown:
-        pytest.skip(f"{unknown} Measured, in ulps and in u: {found}.")
     for what, (ulps, relative) in found.items():
         allowed = getattr(m, what)
         assert relative <= allowed, f"a finding: a {what} on {name} is {relative} u off, and {allowed} u are promised"
@@ -27,13 +22,16 @@ def test_division_and_root_are_as_accurate_as_is_known_of_the_platform(way):
 
 @each_way
 def test_an_array_divided_by_a_scalar_has_two_roundings_at_most(way):
-    """The inverse and a product: two divisions' worth. No bound relies on it: the norm multiplies by a power of two."""
+    """The inverse and a product. No bound relies on it: the norm multiplies by a power of two.
+
+    The error of the inverse, in u of it, may be as many ulps of a product just below a power of two.
+    """
+    m = platform_arithmetic.machine_here(float32)
     *_, (ulps, _) = platform_arithmetic.measured()[way]
-    approximate = platform_arithmetic.platform() == "nvidia"
-    assert ulps <= (5.5 if approximate else 1.5) + 2**-22
+    assert ulps <= m.division + 0.5 + 2**-22
     x, unit = (platform_arithmetic.full(y) for y in (3.0, 2.0**125))
     divide = platform_arithmetic.WAYS[way](lambda x, unit: x * unit[..., None] / unit[..., None])
-    assert (divide(x[None], unit[:1]) == 3.0).all() or approximate
+    assert (divide(x[None], unit[:1]) == 3.0).all() or m.division > 1
 
 
 def test_the_header_says_what_was_measured(request):
